@@ -25,7 +25,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// door is an ingest tier that accepts requests in an outage. It counts the requests that pass the middleware.
+// door is an ingest server that accepts requests in an outage. It counts the requests that the middleware
+// accepts.
 type door struct {
 	accepted, undecided atomic.Int64
 	answered            chan int // the status of each request that the middleware has finished
@@ -46,7 +47,7 @@ func (d *door) handler(c *client.Client) http.Handler {
 	})
 }
 
-// closedTo fails the test if a request has passed.
+// closedTo fails the test if the middleware has accepted a request, or has called Undecided.
 func (d *door) closedTo(t *testing.T, what string) {
 	t.Helper()
 	if accepted, undecided := d.accepted.Load(), d.undecided.Load(); accepted != 0 || undecided != 0 {
@@ -64,7 +65,7 @@ func (r *statusRecorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-// hanging is a validator that never answers. It signals each question.
+// hanging returns a validator that never answers. It signals the arrival of each question.
 func hanging() (f *fake, asked chan struct{}) {
 	asked = make(chan struct{}, 1024)
 	return &fake{
@@ -87,7 +88,8 @@ func kinds(t *testing.T, f *fake) map[string]*client.Client {
 	}
 }
 
-// B20: a sender that resets its request while it is authorized (HEADERS, DATA, RST_STREAM) causes no outage.
+// B20: a sender that resets its request while the client asks about it (HEADERS, DATA, RST_STREAM) causes no
+// outage.
 func TestB20_ResetRequestIsNoOutage(t *testing.T) {
 	f, asked := hanging()
 	for kind, c := range kinds(t, f) {
@@ -160,8 +162,8 @@ func (r *rawHTTP2) send(t *testing.T, id uint32, body string) {
 	}
 }
 
-// B20: a request that ends otherwise causes no outage either: its connection is closed, its deadline
-// passes, or the deadline had passed before.
+// B20: a request that ends in another way causes no outage either. Its sender closes the connection, its
+// deadline passes, or its deadline has passed before the question.
 func TestB20_EndedRequestIsNoOutage(t *testing.T) {
 	f, asked := hanging()
 	for kind, c := range kinds(t, f) {
@@ -201,7 +203,7 @@ func TestB20_EndedRequestIsNoOutage(t *testing.T) {
 				w := httptest.NewRecorder()
 				d.handler(c).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "POST", "/", nil))
 				if got := <-d.answered; got != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
-					t.Errorf("answered %d, Retry-After %q", got, w.Header().Get("Retry-After"))
+					t.Errorf("got status %d and Retry-After %q", got, w.Header().Get("Retry-After"))
 				}
 				d.closedTo(t, "a request that was over")
 			})
@@ -224,8 +226,8 @@ func (a answering) Invoke(_ context.Context, _ string, request, reply any, _ ...
 	return a.err
 }
 
-// B20: an answer that arrives after the sender has gone has no effect, whether it is an approval or an
-// outage.
+// B20: if the answer arrives after the request has ended, the handler and Undecided are not called. It does
+// not matter whether the answer is an approval or an outage.
 func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 	for name, err := range map[string]error{
 		"an approval": nil, "an outage": apierr.Unavailable(apierr.NotLoaded, "not loaded"),
@@ -237,7 +239,7 @@ func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 			handler := d.handler(client.New(answering{before: cancel, err: err}))
 			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "POST", "/", nil))
 			if got := <-d.answered; got != http.StatusServiceUnavailable {
-				t.Errorf("answered %d", got)
+				t.Errorf("got status %d, want 503", got)
 			}
 			d.closedTo(t, name)
 		})
@@ -250,7 +252,7 @@ func TestB20_AnswerToAnEndedRequest(t *testing.T) {
 	handler := d.handler(client.New(answering{before: func() {}, err: status.Error(codes.DeadlineExceeded, "too late")}))
 	handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "POST", "/", nil))
 	if got := <-d.answered; got != http.StatusServiceUnavailable {
-		t.Errorf("answered %d", got)
+		t.Errorf("got status %d, want 503", got)
 	}
 	d.closedTo(t, "the request's deadline, on a validator's clock")
 }
@@ -283,24 +285,25 @@ func TestB20_OnlyOutagesAreUndecided(t *testing.T) {
 			handler := d.handler(scriptedClient(t, &scripted{err: tt.err}))
 			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil))
 			if got := <-d.answered; got != tt.want || d.undecided.Load() == 1 != tt.undecided {
-				t.Errorf("answered %d, Undecided ran %d times; want %d, undecided %t", got, d.undecided.Load(), tt.want, tt.undecided)
+				t.Errorf("got status %d, and Undecided ran %d times; want %d, Undecided called %t",
+					got, d.undecided.Load(), tt.want, tt.undecided)
 			}
 			if got := client.Undecided(t.Context(), tt.err); got != tt.undecided {
-				t.Errorf("Undecided says %t", got)
+				t.Errorf("Undecided = %t, want %t", got, tt.undecided)
 			}
 			over, cancel := context.WithCancel(t.Context())
 			cancel()
 			if client.Undecided(over, tt.err) {
-				t.Error("the error of a request that is over is an outage")
+				t.Error("Undecided = true for a request that has ended, want false")
 			}
 		})
 	}
 	if client.Undecided(t.Context(), nil) {
-		t.Error("an answer is an outage")
+		t.Error("Undecided = true for a nil error, want false")
 	}
 }
 
-// A request with a late deadline is answered soon, because the question has a deadline of its own.
+// A request with a late deadline is answered soon, because Middleware.Timeout ends the question before.
 func TestB20_MiddlewareAsksNoLongerThanItMay(t *testing.T) {
 	for _, kind := range []string{"calls", "streams"} {
 		t.Run(kind, func(t *testing.T) {
@@ -313,7 +316,7 @@ func TestB20_MiddlewareAsksNoLongerThanItMay(t *testing.T) {
 				began := time.Now()
 				handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "POST", "/", nil))
 				if got := <-d.answered; got != 200 || d.undecided.Load() != 1 || time.Since(began) != client.DefaultTimeout {
-					t.Errorf("answered %d after %v, Undecided ran %d times", got, time.Since(began), d.undecided.Load())
+					t.Errorf("got status %d after %v, and Undecided ran %d times", got, time.Since(began), d.undecided.Load())
 				}
 			})
 		})

@@ -17,8 +17,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// erratic serves a stream badly: it answers late, never, twice or with another question's number, and ends
-// the stream at any time.
+// erratic serves a stream badly. It answers late, not at all, twice, or with the number of another question.
+// It ends the stream at any time.
 func erratic(random func(n int) int) func(serverStream) error {
 	return func(s serverStream) error {
 		ctx, cancel := context.WithCancel(s.Context())
@@ -79,7 +79,8 @@ func erratic(random func(n int) int) func(serverStream) error {
 	}
 }
 
-// Whatever a validator does, a caller gets the answer to its own question, or an error at its deadline.
+// However badly a validator serves a stream, each caller gets the answer to its own question, or an error at
+// its deadline.
 func TestStreamingWhateverHappens(t *testing.T) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -109,7 +110,7 @@ func TestStreamingWhateverHappens(t *testing.T) {
 								answered++
 								mu.Unlock()
 							case status.Code(err) != codes.DeadlineExceeded || took != 100*time.Millisecond:
-								t.Errorf("%v after %v", err, took)
+								t.Errorf("got error %v after %v", err, took)
 							}
 						}
 					})
@@ -117,7 +118,7 @@ func TestStreamingWhateverHappens(t *testing.T) {
 				callers.Wait()
 				time.Sleep(time.Second)
 				if answered < 1000 {
-					t.Errorf("%d of 5000 answered", answered)
+					t.Errorf("only %d of 5000 questions were answered", answered)
 				}
 			})
 		})

@@ -67,7 +67,8 @@ const (
 	deny  = countersignv1.Decision_DECISION_DENY
 )
 
-// B19, B20: the answers of an ingest tier to its senders. A denial, an outage and an approval differ.
+// B19, B20: the responses of the middleware to senders. A denial, an outage and an approval have different
+// responses.
 func TestB20_Middleware(t *testing.T) {
 	letThrough := func(w http.ResponseWriter, r *http.Request, h http.Handler, _ error) { h.ServeHTTP(w, r) }
 	unavailable := apierr.Unavailable(apierr.NotLoaded, "not loaded")
@@ -147,33 +148,34 @@ func TestB20_Middleware(t *testing.T) {
 			w := httptest.NewRecorder()
 			mux.ServeHTTP(w, r)
 			if w.Code != tt.want || w.Header().Get("WWW-Authenticate") != tt.wantAuth {
-				t.Errorf("answered %d %q, want %d %q", w.Code, w.Header().Get("WWW-Authenticate"), tt.want, tt.wantAuth)
+				t.Errorf("got status %d, WWW-Authenticate %q; want %d, %q",
+					w.Code, w.Header().Get("WWW-Authenticate"), tt.want, tt.wantAuth)
 			}
 			if tt.script.asked.GetToken() != tt.wantSent || tt.script.asked.GetAppId() != "app1" ||
 				tt.script.asked.GetScope() != countersignv1.Scope_SCOPE_EVENTS {
-				t.Errorf("asked %q of %q", tt.script.asked.GetToken(), tt.script.asked.GetAppId())
+				t.Errorf("the validator was asked about token %q of app %q", tt.script.asked.GetToken(), tt.script.asked.GetAppId())
 			}
 			if strings.Contains(w.Body.String(), "cs_x") {
-				t.Error("the answer repeats the secret")
+				t.Error("the response contains the secret")
 			}
 		})
 	}
 }
 
-// B03: a token that is too long is cut, so that its message is not too large. It is still too long when it
-// arrives.
+// B03: the client shortens a token that is too long, so that the message is not too large. The shortened
+// token is still too long to be valid.
 func TestB03_OverlongTokenIsCut(t *testing.T) {
 	s := &scripted{response: answer(deny, countersignv1.Reason_REASON_TOKEN_MALFORMED)}
 	got, err := scriptedClient(
 		t, s,
 	).Authorize(t.Context(), client.Request{AppID: "a", Token: secret.New(strings.Repeat("x", 1<<20))})
 	if err != nil || got.Allow || len(s.asked.GetToken()) != secret.MaxLength+1 {
-		t.Errorf("sent %d bytes, answer %+v %v", len(s.asked.GetToken()), got, err)
+		t.Errorf("the client sent a token of %d bytes, and got answer %+v, error %v", len(s.asked.GetToken()), got, err)
 	}
 }
 
-// A request with an invalid app id never reaches a validator, and is not accepted even by an ingest tier
-// that accepts requests in an outage.
+// The middleware rejects a request with an invalid app id without a question to a validator. It does so even
+// if its Undecided accepts requests in an outage.
 func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 	s := &scripted{response: answer(allow, countersignv1.Reason_REASON_APP_NOT_CONFIGURED)}
 	handler := client.Middleware{
@@ -187,7 +189,7 @@ func TestB19_MiddlewareRefusesBadApps(t *testing.T) {
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequest("POST", "/", nil))
 	if w.Code != http.StatusBadRequest || s.asked != nil {
-		t.Errorf("answered %d, asked %v", w.Code, s.asked)
+		t.Errorf("got status %d; the validator was asked %v", w.Code, s.asked)
 	}
 }
 
@@ -196,10 +198,10 @@ func TestReason(t *testing.T) {
 		t, &scripted{err: apierr.Unavailable(apierr.DataTooOld, "old")},
 	).Authorize(t.Context(), client.Request{AppID: "a"})
 	if got := client.Reason(err); got != apierr.DataTooOld {
-		t.Errorf("Reason = %q", got)
+		t.Errorf("Reason = %q, want %q", got, apierr.DataTooOld)
 	}
 	_, err = scriptedClient(t, &scripted{err: context.Canceled}).Authorize(t.Context(), client.Request{AppID: "a"})
 	if got := client.Reason(err); got == "" {
-		t.Error("no reason for an error without one")
+		t.Error("Reason of an error without a stable reason: want the name of its gRPC code")
 	}
 }

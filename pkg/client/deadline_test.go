@@ -27,15 +27,15 @@ func (s *stuck) call(ctx context.Context, _ *countersignv1.AuthorizeRequest) (*c
 	return nil, ctx.Err()
 }
 
-// A question without a deadline ends DefaultTimeout after it was asked, wherever it waits. A deadline of
-// the caller's own stays as it is, even if it is later.
+// A question whose context has no deadline ends DefaultTimeout after it was asked, wherever it waits. A
+// deadline of the caller's context stays as it is, even if it is later.
 func TestDefaultTimeout(t *testing.T) {
 	const longer = 10 * client.DefaultTimeout
 	for name, tt := range map[string]struct {
 		client func(testing.TB, *fake) *client.Client
 		// slots is how many earlier questions are in flight, each until longer has passed.
 		slots int
-		// sent tells whether the caller's question reaches the validator in a call.
+		// sent says whether the caller's question must reach the validator in a call.
 		sent bool
 	}{
 		"in a call": {func(t testing.TB, f *fake) *client.Client { return client.New(serve(t, f)) }, 0, true},
@@ -62,7 +62,7 @@ func TestDefaultTimeout(t *testing.T) {
 							ctx, cancel := context.WithTimeout(t.Context(), longer)
 							defer cancel()
 							if err := ask(ctx, t, c, "slow"); status.Code(err) != codes.DeadlineExceeded {
-								t.Errorf("one that holds a slot: %v", err)
+								t.Errorf("question that holds a slot: got error %v", err)
 							}
 						})
 					}
@@ -78,7 +78,7 @@ func TestDefaultTimeout(t *testing.T) {
 					}
 					err := ask(ctx, t, c, "x")
 					if status.Code(err) != codes.DeadlineExceeded || time.Since(began) != want {
-						t.Errorf("%v after %v, want DEADLINE_EXCEEDED after %v", err, time.Since(began), want)
+						t.Errorf("got error %v after %v, want DEADLINE_EXCEEDED after %v", err, time.Since(began), want)
 					}
 					if sent := f.calls.Load() > before; sent != tt.sent {
 						t.Errorf("its call reached the validator: %v", sent)

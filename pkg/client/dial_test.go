@@ -16,7 +16,7 @@ import (
 
 var kindsOfClients = []string{"calls", "streams"}
 
-// B20: when one of two validators is in trouble, no question fails that may take a second.
+// B20: when one of two validators is in trouble, no question with a timeout of a second fails.
 func TestB20_OneValidatorInTrouble(t *testing.T) {
 	for name, trouble := range map[string]struct{ begin, end func(*validator) }{
 		"killed and restarted": {
@@ -93,7 +93,7 @@ func TestB20_OneValidatorInTrouble(t *testing.T) {
 	}
 }
 
-// A question that a validator has decided is not asked again, whatever the decision is.
+// A question that a validator has decided is not asked again, whatever the answer or the error is.
 func TestB20_DecidedIsAskedOnce(t *testing.T) {
 	for name, err := range map[string]error{
 		"a denial":        nil,
@@ -113,7 +113,7 @@ func TestB20_DecidedIsAskedOnce(t *testing.T) {
 					for range 100 {
 						got, gotErr := c.Authorize(t.Context(), request("x"))
 						if got.Allow || status.Code(gotErr) != status.Code(err) {
-							t.Errorf("answered %+v, %v", got, gotErr)
+							t.Errorf("got %+v, error %v", got, gotErr)
 						}
 						time.Sleep(time.Millisecond)
 					}
@@ -126,8 +126,9 @@ func TestB20_DecidedIsAskedOnce(t *testing.T) {
 	}
 }
 
-// A late denial counts, even if another validator, which was asked meanwhile, cannot answer. It must not
-// become an outage, in which the ingest tier may accept the request.
+// A first validator denies late, and a second validator, which was asked meanwhile, cannot answer. The client
+// must return the denial. It must not return an outage, because in an outage a program may accept the
+// request.
 func TestB20_ALateDenialIsNoOutage(t *testing.T) {
 	for name, err := range map[string]error{
 		"overloaded":     apierr.Exhausted(apierr.Overloaded, "too many calls"),
@@ -154,7 +155,7 @@ func TestB20_ALateDenialIsNoOutage(t *testing.T) {
 					cancel()
 				}
 				if denied < 20 || name == "overloaded" && denied != 50 {
-					t.Errorf("%d of 50 were denied", denied)
+					t.Errorf("%d of 50 questions were denied", denied)
 				}
 			})
 		})
@@ -192,8 +193,8 @@ func TestB20_OneAppCostsOthersNothing(t *testing.T) {
 	}
 }
 
-// When too many requests wait for a revision on one validator, a question is asked of another validator.
-// The first validator is not avoided.
+// When one validator returns TOO_MANY_WAITING, the client asks another validator. It continues to ask the
+// first validator other questions.
 func TestB25_AnotherValidatorHasRoomToWait(t *testing.T) {
 	for _, kind := range kindsOfClients {
 		t.Run(kind, func(t *testing.T) {
@@ -216,15 +217,15 @@ func TestB25_AnotherValidatorHasRoomToWait(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 				}
 				if n := full.asked() - before; n < 20 {
-					t.Errorf("it was asked %d of 100 times", n)
+					t.Errorf("the first validator was asked %d of 100 questions", n)
 				}
 			})
 		})
 	}
 }
 
-// An outage of all validators does not double their load. After it, one validator in trouble makes no
-// question fail.
+// An outage of all validators does not double their load. When the outage is over and then one validator gets
+// into trouble, no question fails.
 func TestBudget(t *testing.T) {
 	for name, trouble := range map[string]outcome{
 		"undecided": {err: apierr.Unavailable(apierr.DataTooOld, "old")},
@@ -289,7 +290,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// Each validator gets its share of the questions.
+// Questions are spread evenly over the validators.
 func TestDialSpreads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 5)
@@ -308,7 +309,7 @@ func TestDialSpreads(t *testing.T) {
 	})
 }
 
-// A question that waits for the store is not asked of another validator soon.
+// A question with a MinRevision may wait for its change. Another validator is not asked too soon.
 func TestB25_DialMinRevisionWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 2)
@@ -324,7 +325,7 @@ func TestB25_DialMinRevisionWaits(t *testing.T) {
 			}
 		}
 		if n := s.asked(); n != 10 {
-			t.Errorf("10 questions were asked %d times", n)
+			t.Errorf("the client sent %d questions for 10", n)
 		}
 	})
 }
@@ -343,13 +344,13 @@ func TestDialRefuses(t *testing.T) {
 			connection, err := client.Dial(tt.addresses, tt.options)
 			if err == nil {
 				_ = connection.Close()
-				t.Error("no error")
+				t.Error("Dial: got no error, want one")
 			}
 		})
 	}
 }
 
-// A validator that does not serve is not asked. A question is asked once when only one validator serves.
+// A validator that does not serve is not asked. When only one validator serves, each question is asked once.
 func TestDialAsksWhoServes(t *testing.T) {
 	for _, kind := range kindsOfClients {
 		t.Run(kind, func(t *testing.T) {
@@ -371,7 +372,7 @@ func TestDialAsksWhoServes(t *testing.T) {
 				before := alone.asked()
 				for range 100 {
 					if err := ask(t.Context(), t, c, "x"); client.Reason(err) != apierr.DataTooOld {
-						t.Errorf("%v, want what the validator says", err)
+						t.Errorf("got error %v, want the error of the validator", err)
 					}
 				}
 				if n := alone.asked() - before; n != 100 {

@@ -23,7 +23,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// site is several validators, with a connection of Dial over a simulated network.
+// site is a set of validators, with a Connection to them over a simulated network.
 type site struct {
 	validators []*validator
 	connection *client.Connection
@@ -79,7 +79,7 @@ func (s *site) asked() (n int64) {
 	return n
 }
 
-// busiest returns the validator that was asked most questions.
+// busiest returns the validator that was asked the most questions.
 func (s *site) busiest() *validator {
 	return slices.MaxFunc(s.validators, func(a, b *validator) int { return cmp.Compare(a.asked(), b.asked()) })
 }
@@ -108,7 +108,7 @@ type validator struct {
 	ended    sync.WaitGroup
 }
 
-// outcome is the outcome of every question.
+// outcome says how the validator treats every question.
 type outcome struct {
 	decision countersignv1.Decision
 	err      error
@@ -120,7 +120,7 @@ var allowed = outcome{decision: allow}
 
 func (v *validator) answers(o outcome) { v.outcome.Store(&o) }
 
-// unverified is an app that no validator can decide about.
+// unverified is the id of an app about which no validator can decide.
 const unverified = "unverified0app"
 
 var errUnverified = apierr.Unavailable(apierr.PolicyUnverified, "the policy does not verify")

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type serverStream = grpc.BidiStreamingServer[countersignv1.AuthorizeStreamRequest, countersignv1.AuthorizeStreamResponse]
 
-// fake is a validator that serves calls, and streams if stream is set.
+// fake is a validator that serves calls. It also serves streams if the field stream is set.
 type fake struct {
 	countersignv1.UnimplementedValidatorServiceServer
 	countersignv1.UnimplementedBulkValidatorServiceServer
@@ -56,7 +56,8 @@ func echoed(r *countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStreamRes
 	return &countersignv1.AuthorizeStreamResult{Result: &countersignv1.AuthorizeStreamResult_Response{Response: echo(r)}}
 }
 
-// each serves a stream: it answers each question with a function's result, or not at all when that is nil.
+// each serves a stream. It answers each question with the result of a function, and does not answer when the
+// result is nil.
 func each(answer func(*countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStreamResult) func(serverStream) error {
 	return func(s serverStream) error {
 		for {
@@ -120,7 +121,7 @@ func ask(ctx context.Context, t testing.TB, c *client.Client, token string) erro
 		ctx, client.Request{AppID: "app1", Token: secret.New(token), Scope: countersignv1.Scope_SCOPE_EVENTS},
 	)
 	if err == nil && (!answer.Allow || answer.TokenID != token) {
-		t.Errorf("asked %q, answered %+v", token, answer)
+		t.Errorf("asked with token %q, got answer %+v", token, answer)
 	}
 	return err
 }

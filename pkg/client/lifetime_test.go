@@ -9,7 +9,7 @@ import (
 	"github.com/countersign/countersign/pkg/client"
 )
 
-// When a validator serves no streams, all questions are asked in calls, and the client tries a stream about
+// When a validator does not support streams, the client asks all questions in calls, and tries a stream about
 // once a minute.
 func TestStreamingFallsBackToCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -27,7 +27,7 @@ func TestStreamingFallsBackToCalls(t *testing.T) {
 	})
 }
 
-// When streams end unused, the pauses between them grow.
+// When streams end before they answer a question, the pauses between them grow.
 func TestStreamingBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: func(serverStream) error { return errors.New("not now") }}
@@ -44,7 +44,8 @@ func TestStreamingBacksOff(t *testing.T) {
 	})
 }
 
-// Streams are renewed while they are used, without an error for any caller, and closed when they are not.
+// The client renews streams while they are used, without an error for any caller. It closes streams that are
+// not used.
 func TestStreamingRenewsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(echoed)}
@@ -57,11 +58,11 @@ func TestStreamingRenewsStreams(t *testing.T) {
 		}
 		used := f.streams.Load()
 		if used < 2*80 || used > 2*120 || f.calls.Load() > 20 {
-			t.Errorf("%d streams in an hour, %d calls", used, f.calls.Load())
+			t.Errorf("the client used %d streams and %d calls in an hour", used, f.calls.Load())
 		}
 		time.Sleep(10 * time.Hour)
 		if f.streams.Load() != used {
-			t.Errorf("%d streams more while nothing is asked", f.streams.Load()-used)
+			t.Errorf("the client opened %d more streams while nothing was asked", f.streams.Load()-used)
 		}
 	})
 }

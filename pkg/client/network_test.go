@@ -42,8 +42,8 @@ func serveTCP(t *testing.T, f *fake, options ...grpc.ServerOption) string {
 	return port
 }
 
-// Dial encrypts as Security says, and checks each validator's certificate against the validator's own
-// address.
+// Dial encrypts connections as Security says. It checks that each validator's certificate is for the address
+// of this validator.
 func TestDialSecurity(t *testing.T) {
 	authority, err := testcert.New()
 	if err != nil {
@@ -108,7 +108,8 @@ func TestDialSecurity(t *testing.T) {
 	}
 }
 
-// behindProxy is set in a process whose environment names a proxy. A process reads the proxy once.
+// behindProxy is an environment variable. If it is set, this test binary runs with a proxy in its
+// environment. The test needs a new process, because a process reads the proxy settings only once.
 const behindProxy = "COUNTERSIGN_TEST_BEHIND_PROXY"
 
 // A proxy in the environment is not used, because it would see every secret.
@@ -122,7 +123,7 @@ func TestNoProxy(t *testing.T) {
 			}
 			defer connection.Close()
 			if err := ask(t.Context(), t, client.New(connection), "x"); err == nil {
-				t.Error("an answer from nobody")
+				t.Error("got an answer, but no validator is there")
 			}
 		}
 		return

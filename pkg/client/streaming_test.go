@@ -20,7 +20,8 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// opened asks questions until a stream is open. It returns how many calls that took.
+// opened asks questions until a stream is open. It returns the number of questions that were asked in calls
+// until then.
 func opened(t *testing.T, c *client.Client, f *fake) int64 {
 	t.Helper()
 	if err := ask(t.Context(), t, c, "first"); err != nil {
@@ -53,8 +54,8 @@ func TestStreamingAnswersEachItsOwn(t *testing.T) {
 	})
 }
 
-// A lone question is sent at once. Questions that are asked at the same time share messages, within the
-// bounds of a message.
+// A single question is sent at once. Questions that are asked at the same time share messages, within the
+// limits on a message's size and number of questions.
 func TestStreamingSendsTogether(t *testing.T) {
 	for name, token := range map[string]string{"usual": "cs_x", "over-long": strings.Repeat("x", 5000)} {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +66,7 @@ func TestStreamingSendsTogether(t *testing.T) {
 						messages.Add(1)
 						most.Store(max(most.Load(), int64(len(questions(m)))))
 						if proto.Size(m) > 64<<10 {
-							t.Errorf("a message of %d bytes", proto.Size(m))
+							t.Errorf("got a message of %d bytes, which is too large", proto.Size(m))
 						}
 					}})
 				}}
@@ -73,7 +74,7 @@ func TestStreamingSendsTogether(t *testing.T) {
 				opened(t, c, f)
 				began := time.Now()
 				if err := ask(t.Context(), t, c, "lone"); err != nil || time.Since(began) != 0 || messages.Load() != 1 {
-					t.Errorf("%v after %v, %d messages", err, time.Since(began), messages.Load())
+					t.Errorf("got error %v after %v, with %d messages", err, time.Since(began), messages.Load())
 				}
 				var callers sync.WaitGroup
 				for range 500 {
@@ -85,7 +86,7 @@ func TestStreamingSendsTogether(t *testing.T) {
 				}
 				callers.Wait()
 				if most.Load() < 5 || most.Load() > 256 || messages.Load() > 400 {
-					t.Errorf("%d messages with up to %d questions", messages.Load(), most.Load())
+					t.Errorf("got %d messages with up to %d questions each", messages.Load(), most.Load())
 				}
 			})
 		})
@@ -109,7 +110,7 @@ func TestStreamingErrorsAreThoseOfCalls(t *testing.T) {
 			then := ask(t.Context(), t, c, "by stream")
 			if f.calls.Load() != 1 || client.Reason(then) != want.Reason() ||
 				!proto.Equal(status.Convert(first).Proto(), status.Convert(then).Proto()) {
-				t.Errorf("%v by call, %v by stream", first, then)
+				t.Errorf("the error is %v from a call, but %v from a stream", first, then)
 			}
 		})
 	}
@@ -143,15 +144,15 @@ func TestB20_StreamingTakesNothingForAnAnswer(t *testing.T) {
 				c := streaming(t, f, client.StreamOptions{})
 				calls := opened(t, c, f)
 				if err := ask(t.Context(), t, c, "x"); err == nil || f.calls.Load() != calls {
-					t.Errorf("%v, %d calls", err, f.calls.Load())
+					t.Errorf("got error %v, and %d calls", err, f.calls.Load())
 				}
 			})
 		})
 	}
 }
 
-// A question that must not share a stream is asked in a call: it would end the stream for all, or the
-// validator must know its deadline (B25).
+// A question that must not share a stream is asked in a call. It is one that would end the stream for all
+// questions, or one with a MinRevision, whose deadline the validator must know (B25).
 func TestStreamingCallsForWhatIsNotForStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{stream: each(echoed)}

@@ -19,7 +19,7 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// observed is a stream whose messages a test sees.
+// observed is a stream that shows its messages to a test.
 type observed struct {
 	serverStream
 	see func(*countersignv1.AuthorizeStreamRequest)
@@ -37,7 +37,7 @@ func request(token string) client.Request {
 	return client.Request{AppID: "app1", Token: secret.New(token), Scope: countersignv1.Scope_SCOPE_EVENTS}
 }
 
-// unlessSlow answers all questions but those with the token "slow".
+// unlessSlow answers all questions except questions with the token "slow".
 func unlessSlow(r *countersignv1.AuthorizeRequest) *countersignv1.AuthorizeStreamResult {
 	if r.GetToken() == "slow" {
 		return nil
@@ -151,7 +151,7 @@ func TestStreamingDropsLateAnswers(t *testing.T) {
 	})
 }
 
-// locked is a stream that several goroutines may send on.
+// locked is a stream on which several goroutines may send.
 type locked struct {
 	serverStream
 	mu *sync.Mutex
@@ -213,8 +213,8 @@ func TestStreamingAsksAgainWhatALostStreamOwes(t *testing.T) {
 	}
 }
 
-// A validator that stops answering loses its only stream after a second. With two streams, the questions go
-// to the other one.
+// The client gives up its only stream to a validator that has not answered for a second. With two streams, it
+// asks over the other stream.
 func TestStreamingLeavesASilentStream(t *testing.T) {
 	for streams, most := range map[int]int{1: 11, 2: 1} {
 		synctest.Test(t, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestStreamingLeavesASilentStream(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			if failed > most {
-				t.Errorf("%d of 1000 failed with %d streams", failed, streams)
+				t.Errorf("%d of 1000 questions failed with %d streams", failed, streams)
 			}
 		})
 	}

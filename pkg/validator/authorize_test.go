@@ -72,10 +72,10 @@ func TestB19_AnswersFromTheAppsPolicy(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := v.Authorize(t.Context(), tt.request)
 			if err != nil || got.Decision != tt.want {
-				t.Errorf("%+v, %v; want %+v", got, err, tt.want)
+				t.Errorf("Authorize: got %+v, error %v; want %+v", got, err, tt.want)
 			}
 			if got.Revision != k.store.Head(3).Revision || got.DataAge < 0 || got.DataAge > 5*time.Second {
-				t.Errorf("revision %d of %d, age %v", got.Revision, k.store.Head(3).Revision, got.DataAge)
+				t.Errorf("got revision %d, want %d; got data age %v", got.Revision, k.store.Head(3).Revision, got.DataAge)
 			}
 		})
 	}
@@ -111,15 +111,15 @@ func TestB19_MalformedRequestsAreInvalidBeforeAnythingElse(t *testing.T) {
 				answer, err := v.Authorize(t.Context(), tt.request)
 				mustRefuse(t, err, codes.InvalidArgument, tt.field)
 				if answer != (validator.Answer{}) {
-					t.Errorf("with an answer: %+v", answer)
+					t.Errorf("Authorize: got an error with the answer %+v, want an empty answer", answer)
 				}
 			})
 		}
 	}
 }
 
-// TestB20_NothingIsDecidedBeforeTheDataIsThere: a validator decides nothing before Run, without a store,
-// and with a store that cannot be verified.
+// TestB20_NothingIsDecidedBeforeTheDataIsThere: a validator decides nothing before Run, when there is no
+// store, and when the store cannot be verified.
 func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	k := start(t)
 	position := record.EncodePosition(record.Position{
@@ -128,18 +128,18 @@ func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 	check := func(t *testing.T, v *validator.Validator) {
 		t.Helper()
 		if v.Ready() == nil {
-			t.Error("ready")
+			t.Error("Ready: got no error, want one")
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		if v.WaitReady(ctx) == nil {
-			t.Error("WaitReady returns")
+			t.Error("WaitReady: got no error, want the error of its context")
 		}
 		for _, app := range []string{k.app, "unknown"} {
 			answer, err := v.Authorize(ctx, validator.Request{AppID: app, Token: k.good, Scope: events})
 			mustRefuse(t, err, codes.Unavailable, apierr.NotLoaded)
 			if answer != (validator.Answer{}) {
-				t.Errorf("with an answer: %+v", answer)
+				t.Errorf("Authorize: got an error with the answer %+v, want an empty answer", answer)
 			}
 		}
 	}
@@ -171,19 +171,19 @@ func TestB20_NothingIsDecidedBeforeTheDataIsThere(t *testing.T) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("another partition: %+v, %v", answer, err)
+				t.Fatalf("app of another partition: got %+v, error %v", answer, err)
 			}
 		}
 		answer, err := v.Authorize(t.Context(), k.ask())
 		mustRefuse(t, err, codes.Unavailable, apierr.NotLoaded)
 		if v.Ready() == nil {
-			t.Errorf("ready, and answers %+v", answer)
+			t.Errorf("Ready with an incomplete partition: got no error, want one; the answer is %+v", answer)
 		}
 	})
 }
 
-// TestB20_DamagedPolicyIsUnavailableNeverOpen: requests about a damaged policy are neither allowed nor
-// denied by a validator that never had a good policy of the app.
+// TestB20_DamagedPolicyIsUnavailableNeverOpen: the store has a damaged policy of an app, and the validator
+// never had a good one. Requests about the app are neither allowed nor denied.
 func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -197,14 +197,14 @@ func TestB20_DamagedPolicyIsUnavailableNeverOpen(t *testing.T) {
 		answer, err := v.Authorize(t.Context(), request)
 		mustRefuse(t, err, codes.Unavailable, apierr.PolicyUnverified)
 		if answer != (validator.Answer{}) {
-			t.Errorf("with an answer: %+v", answer)
+			t.Errorf("Authorize: got an error with the answer %+v, want an empty answer", answer)
 		}
 	}
 	if answer, err := v.Authorize(
 		t.Context(), validator.Request{AppID: k.store.App(3, 1), Scope: events},
 	); err != nil ||
 		answer.Reason != policy.AppNotConfigured {
-		t.Errorf("another app: %+v, %v", answer, err)
+		t.Errorf("another app: got %+v, error %v", answer, err)
 	}
 }
 
@@ -225,7 +225,7 @@ func TestAuthorizeDoesNotAllocate(t *testing.T) {
 		"allowed": k.ask(), "denied": {AppID: k.app, Scope: events, Token: k.revoked}, "no token": {AppID: k.app, Scope: events},
 		"unknown app": {AppID: "unknown", Scope: events, Token: k.good}, "invalid": {Scope: events, Token: k.good},
 	} {
-		// Polls allocate meanwhile. The least of several counts is the one without a poll.
+		// The polls of Redis allocate too. The lowest of several counts contains no poll.
 		least := 1.0
 		for range 20 {
 			least = min(least, testing.AllocsPerRun(100, func() { _, _ = v.Authorize(ctx, request) }))
@@ -246,7 +246,7 @@ func BenchmarkAuthorize(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if answer, err := v.Authorize(ctx, request); err != nil || !answer.Allow {
-				b.Errorf("%+v, %v", answer, err)
+				b.Errorf("Authorize: got %+v, error %v", answer, err)
 			}
 		}
 	})

@@ -13,8 +13,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// TestB08_ExpiryIsDecidedByTheValidatorsClock: tokens expire by the validator's time of day. When the clock
-// jumps, the data is stale until the next good read.
+// TestB08_ExpiryIsDecidedByTheValidatorsClock: tokens expire by the validator's clock. When the clock jumps,
+// the data counts as stale until the next good read of the store.
 func TestB08_ExpiryIsDecidedByTheValidatorsClock(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -56,7 +56,7 @@ func TestB08_ExpiryIsDecidedByTheValidatorsClock(t *testing.T) {
 	})
 	ahead.Add(int64(time.Hour))
 	if age, stale := v.Freshness(); !stale || age < time.Hour {
-		t.Errorf("a jump of the clock went unnoticed: %v, stale %v", age, stale)
+		t.Errorf("after a jump of the clock: got data age %v, stale %v; want stale data", age, stale)
 	}
 	k.server.Resume()
 	check.Eventually(t, "the data is fresh again", fresh)

@@ -17,18 +17,18 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// older fails the test unless a validator answers from the last good data, reports a growing age, and stays
-// ready.
+// older fails the test unless a validator answers from its last good data, reports a growing data age, and
+// stays ready.
 func (k *kit) older(t *testing.T, v *validator.Validator, least time.Duration) {
 	t.Helper()
 	last := time.Duration(0)
 	check.Eventually(t, "the data gets older", func() error {
 		answer, err := v.Authorize(t.Context(), k.ask())
 		if err != nil || !answer.Allow || answer.Reason != policy.TokenValid {
-			t.Fatalf("%+v, %v", answer, err)
+			t.Fatalf("Authorize: got %+v, error %v", answer, err)
 		}
 		if err := v.Ready(); err != nil {
-			t.Fatalf("not ready: %v", err)
+			t.Fatalf("Ready: got error %v, want none", err)
 		}
 		if answer.DataAge < least {
 			return fmt.Errorf("it is %v old", answer.DataAge)
@@ -37,7 +37,7 @@ func (k *kit) older(t *testing.T, v *validator.Validator, least time.Duration) {
 		return nil
 	})
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.DataAge < last {
-		t.Errorf("the age falls from %v to %v (%v)", last, answer.DataAge, err)
+		t.Errorf("the data age fell from %v to %v (error %v), want it to grow", last, answer.DataAge, err)
 	}
 }
 
@@ -113,19 +113,19 @@ func TestRedisThatForgotEverythingIsNotFollowed(t *testing.T) {
 	k.older(t, v, 1500*time.Millisecond)
 }
 
-// TestStoreThatAppearsLateIsFound: a validator finds a store that is made after its start.
+// TestStoreThatAppearsLateIsFound: a validator finds a store that is created after the validator started.
 func TestStoreThatAppearsLateIsFound(t *testing.T) {
 	k := start(t)
 	v := k.validator(t, k.server.URL(), k.store.Ring())
 	if v.Ready() == nil {
-		t.Error("ready without a store")
+		t.Error("Ready without a store: got no error, want one")
 	}
 	k.store.CopyTo(k.admin)
 	if err := v.WaitReady(limited(t)); err != nil {
 		t.Fatal(err)
 	}
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
-		t.Errorf("%+v, %v", answer, err)
+		t.Errorf("Authorize: got %+v, error %v", answer, err)
 	}
 }
 
@@ -168,7 +168,7 @@ func TestB20_LastGoodPolicyDoesNotPassForANewerOne(t *testing.T) {
 	k.older(t, v, 500*time.Millisecond)
 	other, err := v.Authorize(t.Context(), validator.Request{AppID: k.store.App(lost.Partition, 1), Scope: events})
 	if err != nil || other.Revision != lost.Cursor.Revision || other.DataAge > 2*time.Second {
-		t.Errorf("another app of the partition: %+v, %v", other, err)
+		t.Errorf("another app of the partition: got %+v, error %v", other, err)
 	}
 
 	// The document is good again, without a new change. The validator reads it soon.

@@ -18,7 +18,7 @@ import (
 	"github.com/countersign/countersign/pkg/validator"
 )
 
-// deaf returns the URL of an account that may read but gets no hints.
+// deaf returns the URL of a Redis account that may read, but gets no hints about changes.
 func (k *kit) deaf(t *testing.T) string {
 	t.Helper()
 	if err := k.admin.Do(t.Context(), "ACL", "SETUSER", "deaf", "reset", "on", ">password", "%R~cs:*", "resetchannels",
@@ -81,7 +81,7 @@ func TestB25_TokensOfOthersAreInvalid(t *testing.T) {
 	garbled := k.ask()
 	garbled.MinRevision = "!"
 	if _, err := v.Authorize(t.Context(), garbled); errors.Unwrap(err) != nil {
-		t.Errorf("%v has a cause", err)
+		t.Errorf("error %v has a cause, want none", err)
 	} else {
 		mustRefuse(t, err, codes.InvalidArgument, "min_revision")
 	}
@@ -90,7 +90,7 @@ func TestB25_TokensOfOthersAreInvalid(t *testing.T) {
 	request := k.ask()
 	request.MinRevision = record.EncodePosition(k.store.Position(made))
 	if answer, err := v.Authorize(t.Context(), request); err != nil || answer.Revision < made.Cursor.Revision {
-		t.Errorf("another app of the partition: %+v, %v", answer, err)
+		t.Errorf("another app of the partition: got %+v, error %v", answer, err)
 	}
 }
 
@@ -127,9 +127,9 @@ func TestB25_RevisionThatDoesNotComeIsUnavailable(t *testing.T) {
 	_, err := v.Authorize(t.Context(), lost)
 	mustRefuse(t, err, codes.Unavailable, apierr.RevisionLost)
 
-	// Without a MinRevision all are answered at once.
+	// Requests without a MinRevision are answered at once.
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
-		t.Errorf("%+v, %v", answer, err)
+		t.Errorf("Authorize: got %+v, error %v", answer, err)
 	}
 }
 
@@ -153,14 +153,14 @@ func TestB25_WaitingForARevisionDoesNotHoldUpOthers(t *testing.T) {
 	}
 	for i := range 200 {
 		if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
-			t.Fatalf("%+v, %v", answer, err)
+			t.Fatalf("Authorize: got %+v, error %v", answer, err)
 		}
 		if i%20 == 0 {
 			made := k.store.Commit(k.app, storetest.AddToken(fmt.Sprint(i)))
 			request := k.ask()
 			request.MinRevision = record.EncodePosition(k.store.Position(made))
 			if answer, err := v.Authorize(t.Context(), request); err != nil || answer.Revision < made.Cursor.Revision {
-				t.Fatalf("%+v, %v", answer, err)
+				t.Fatalf("Authorize: got %+v, error %v", answer, err)
 			}
 		}
 	}

@@ -94,18 +94,18 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 		mustRefuse(t, err, codes.Unavailable, apierr.NotLoaded)
 	}
 	if without.Ready() == nil {
-		t.Error("the one without is ready")
+		t.Error("the validator without a snapshot: Ready returned nil, want an error")
 	}
 	stats, wanted := v.Snapshot()
 	if !wanted || stats.ReadErrors+stats.WriteErrors > 0 || stats.Time.After(stopped) || time.Since(stats.Time) > time.Minute {
 		t.Errorf("%+v, %t", stats, wanted)
 	}
 
-	// Nothing was verified since, so the file is not written again.
+	// No data was verified since the last write, so the file is not written again.
 	before := check.Must(os.ReadFile(file.Path))(t)
 	stop()
 	if after := check.Must(os.ReadFile(file.Path))(t); !bytes.Equal(before, after) {
-		t.Error("it was written again, without anything new in it")
+		t.Error("the snapshot file was written again, but no data has changed or was verified")
 	}
 	k.server.Restart()
 	k.store.CopyTo(k.admin)
@@ -119,8 +119,8 @@ func TestB20_ValidatorStartedFromItsSnapshotDecidesWithRedisDown(t *testing.T) {
 	})
 }
 
-// TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: when Redis answers, a validator becomes ready
-// only with the changes since its snapshot.
+// TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot: when Redis answers, a validator becomes ready only
+// after it has applied the changes since its snapshot.
 func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -134,7 +134,7 @@ func TestValidatorIsReadyWithWhatTheStoreHasSinceItsSnapshot(t *testing.T) {
 		t.Context(), k.ask(),
 	); err != nil || answer.Reason != policy.TokenRevoked ||
 		answer.Revision != made.Cursor.Revision {
-		t.Errorf("%+v, %v", answer, err)
+		t.Errorf("Authorize: got %+v, error %v", answer, err)
 	}
 	k.fresh(t, v)
 }
@@ -177,7 +177,7 @@ func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 	v := k.ready(t, k.server.URL())
 	ask := validator.Request{AppID: app, Token: secret.Mint(), Scope: events}
 	if answer, err := v.Authorize(t.Context(), ask); err != nil || answer.Reason != policy.AppNotConfigured {
-		t.Fatalf("%+v, %v", answer, err)
+		t.Fatalf("Authorize: got %+v, error %v", answer, err)
 	}
 	replace := func() {
 		if err := k.admin.FlushAll(t.Context()).Err(); err != nil {
@@ -205,7 +205,7 @@ func TestB20_AppThatTheStoreLostIsUndecided(t *testing.T) {
 	check.Eventually(t, "crossing", func() error {
 		answer, err := v.Authorize(t.Context(), ask)
 		if err == nil && answer.Allow {
-			t.Fatalf("a revoked token is let through: %+v", answer)
+			t.Fatalf("a revoked token is allowed: %+v", answer)
 		}
 		if err == nil {
 			return fmt.Errorf("%+v", answer)
@@ -228,7 +228,7 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 	newer := k.ask()
 	newer.MinRevision = record.EncodePosition(k.store.Position(made))
 	if answer, err := v.Authorize(t.Context(), newer); err != nil || answer.Reason != policy.TokenRevoked {
-		t.Fatalf("%+v, %v", answer, err)
+		t.Fatalf("Authorize: got %+v, error %v", answer, err)
 	}
 	check.Eventually(t, "confirming it", func() error {
 		if at := inside.Replica(v).Confirmed(made.Partition); at != made.Cursor {
@@ -253,10 +253,10 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 	forget(0)
 	v, _ = k.keeping(t, file)
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.Reason != policy.TokenRevoked || answer.Allow {
-		t.Errorf("%+v, %v", answer, err)
+		t.Errorf("Authorize: got %+v, error %v", answer, err)
 	}
 	if n := v.StickyDenials(); n != 0 {
-		t.Errorf("%d denials against the store, of which nothing was taken", n)
+		t.Errorf("StickyDenials = %d, want 0: the validator has not followed the store yet", n)
 	}
 	forget(1)
 	check.Eventually(t, "crossing", func() error {
@@ -272,7 +272,7 @@ func TestB08_RevocationSurvivesARestartAndAStoreThatForgotIt(t *testing.T) {
 			t.Context(), request,
 		); err != nil || answer.Reason != policy.TokenRevoked ||
 			answer.Allow == answer.Enforced {
-			t.Errorf("%+v, %v", answer, err)
+			t.Errorf("Authorize: got %+v, error %v", answer, err)
 		}
 	}
 	if n := v.StickyDenials(); n != 1 {
@@ -310,17 +310,17 @@ func TestSnapshotThatCannotBeUsedIsIgnored(t *testing.T) {
 			}
 			v, _ := k.keeping(t, file)
 			if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
-				t.Errorf("%+v, %v", answer, err)
+				t.Errorf("Authorize: got %+v, error %v", answer, err)
 			}
 			if stats, _ := v.Snapshot(); stats.ReadErrors != 1 {
-				t.Errorf("%+v", stats)
+				t.Errorf("Snapshot: got unexpected statistics %+v", stats)
 			}
 		})
 	}
 	// At the first start there is no file.
 	v, _ := k.keeping(t, snapshotFile(t))
 	if stats, _ := v.Snapshot(); stats.ReadErrors != 0 {
-		t.Errorf("%+v", stats)
+		t.Errorf("Snapshot: got unexpected statistics %+v", stats)
 	}
 }
 
@@ -336,7 +336,7 @@ func backup(path string, ring *keyring.Ring, meta record.Meta) error {
 	return file.Commit()
 }
 
-// incomplete copies a snapshot without its apps. The copy has valid signatures and wrong contents.
+// incomplete copies a snapshot without its apps. The copy has valid signatures, but incomplete contents.
 func incomplete(path, from string, ring *keyring.Ring) error {
 	source, err := snapshot.Open(from, ring)
 	if err != nil {
@@ -351,8 +351,8 @@ func incomplete(path, from string, ring *keyring.Ring) error {
 	return errors.Join(err, file.Commit())
 }
 
-// TestSnapshotOfAnotherStoreGivesWayToRedis: the store in Redis replaces a snapshot of another store at
-// once. No answer mixes the two.
+// TestSnapshotOfAnotherStoreGivesWayToRedis: when Redis has another store than the snapshot, the store in
+// Redis replaces the data of the snapshot. No answer mixes data of both.
 func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 	t.Parallel()
 	k := start(t)
@@ -374,7 +374,7 @@ func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || answer.TokenID != "tok_good" || !answer.Allow {
-		t.Errorf("%+v, %v", answer, err)
+		t.Errorf("Authorize: got %+v, error %v", answer, err)
 	}
 	proxy.Restore()
 	check.Eventually(t, "deciding from the other store", func() error {
@@ -384,7 +384,7 @@ func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 		case err != nil || err2 != nil:
 			t.Fatalf("%v, %v", err, err2)
 		case v.Ready() != nil:
-			t.Fatal("not ready any more")
+			t.Fatal("Ready: got an error after the validator was ready")
 		case good.Reason == policy.TokenUnknown && revoked.TokenID == "tok_other" && revoked.Allow:
 			return nil
 		case good.TokenID != "tok_good" || revoked.TokenID != "tok_revoked" && revoked.TokenID != "tok_other":
@@ -393,11 +393,11 @@ func TestSnapshotOfAnotherStoreGivesWayToRedis(t *testing.T) {
 		return fmt.Errorf("%+v, %+v", good, revoked)
 	})
 	if stats, _ := v.Snapshot(); stats.ReadErrors != 1 {
-		t.Errorf("%+v", stats)
+		t.Errorf("Snapshot: got unexpected statistics %+v", stats)
 	}
 	stop()
 	if source := check.Must(snapshot.Open(file.Path, k.store.Ring()))(t); source.Meta().StoreID != "another" {
-		t.Errorf("the file is of store %s", source.Meta().StoreID)
+		t.Errorf("the snapshot file is of store %s, want the store in Redis", source.Meta().StoreID)
 	}
 }
 
@@ -440,11 +440,11 @@ func TestSnapshotIsWrittenWhileTheValidatorRuns(t *testing.T) {
 	}
 	check.Eventually(t, "counting what fails", func() error {
 		if stats, _ := v.Snapshot(); stats.WriteErrors == 0 {
-			return fmt.Errorf("%+v", stats)
+			return fmt.Errorf("Snapshot: got unexpected statistics %+v", stats)
 		}
 		return nil
 	})
 	if answer, err := v.Authorize(t.Context(), k.ask()); err != nil || !answer.Allow {
-		t.Errorf("%+v, %v", answer, err)
+		t.Errorf("Authorize: got %+v, error %v", answer, err)
 	}
 }

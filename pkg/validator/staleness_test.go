@@ -62,7 +62,7 @@ func TestB20_DataPastItsBoundDecidesNothing(t *testing.T) {
 		}
 	}
 	if err := v.Ready(); err != nil {
-		t.Errorf("not ready: %v", err)
+		t.Errorf("Ready: got error %v, want none", err)
 	}
 	k.server.Resume()
 	check.Eventually(t, "deciding again", func() error { return ask(k.app, events) })

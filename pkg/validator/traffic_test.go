@@ -71,7 +71,7 @@ func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 				r.AppID, want = "app"+strconv.Itoa(asked), policy.AppNotConfigured
 			}
 			if answer, err := v.Authorize(t.Context(), r); err != nil || answer.Reason != want {
-				t.Fatalf("%+v, %v", answer, err)
+				t.Fatalf("Authorize: got %+v, error %v", answer, err)
 			}
 		}
 	})
@@ -80,13 +80,13 @@ func TestRedisIsAskedTheSameHoweverBusy(t *testing.T) {
 	// One read of all heads is a few commands in a transaction, with a query of the replication. A ping is
 	// sent once a second.
 	if idle > 10 || busy > idle+2.5 {
-		t.Errorf("commands a poll: %.1f idle, %.1f busy", idle, busy)
+		t.Errorf("commands for each read of the heads: %.1f when idle, %.1f when busy", idle, busy)
 	}
 	if asked < 100*span {
-		t.Errorf("%d questions were no flood", asked)
+		t.Errorf("the test asked only %d questions, which is no flood", asked)
 	}
 	if grown > 1<<20 {
-		t.Errorf("%d questions left %d bytes behind", asked, grown)
+		t.Errorf("after %d questions, %d more bytes are in use", asked, grown)
 	}
 }
 

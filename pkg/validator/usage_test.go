@@ -11,8 +11,8 @@ import (
 	"github.com/countersign/countersign/pkg/validator/inside"
 )
 
-// B21, B22: every decision about an app with a policy is counted by token and scope, in its minute. Errors
-// and decisions about apps without a policy are not counted.
+// B21, B22: every decision about an app with a policy is counted, for its minute, token and scope. Errors are
+// not counted, nor are decisions about apps without a policy.
 func TestB21_DecisionsAreCounted(t *testing.T) {
 	k := start(t)
 	k.store.CopyTo(k.admin)
@@ -38,7 +38,7 @@ func TestB21_DecisionsAreCounted(t *testing.T) {
 			{AppID: k.app}, {AppID: k.app, Scope: events, MinRevision: "x"}, {Scope: events},
 		} {
 			if _, err := v.Authorize(t.Context(), request); err == nil {
-				t.Fatal("a decision")
+				t.Fatal("Authorize: got a decision, want an error")
 			}
 		}
 	}
@@ -62,10 +62,10 @@ func TestB21_DecisionsAreCounted(t *testing.T) {
 	for _, c := range want {
 		c.AppID = k.app
 		if got[c] != times {
-			t.Errorf("%d of %d: %+v", got[c], times, c)
+			t.Errorf("counted %d decisions, want %d: %+v", got[c], times, c)
 		}
 	}
 	if len(got) != len(want) {
-		t.Errorf("%d kinds, want %d: %+v", len(got), len(want), got)
+		t.Errorf("got %d counters, want %d: %+v", len(got), len(want), got)
 	}
 }

@@ -48,7 +48,7 @@ func (p *logPipe) fill(t *testing.T) {
 	}
 }
 
-// drain reads everything in the pipe and everything that comes, until nobody can write any more.
+// drain reads all lines from the pipe, until no process has its writing end open.
 func (p *logPipe) drain(t *testing.T) string {
 	t.Helper()
 	p.write.Close()
@@ -71,8 +71,7 @@ func (p *logPipe) readUntil(t *testing.T, text string) {
 	}
 }
 
-// daemons are an authority and a validator over a Redis of their own. The test decides when their logs are
-// read.
+// daemons are an authority and a validator with their own Redis. The test decides when their logs are read.
 type daemons struct {
 	*processes
 	authority, validator *daemon
@@ -85,7 +84,8 @@ type daemon struct {
 	end func() error
 }
 
-// startDaemons starts both. An argument with the prefix of one name goes to that process only.
+// startDaemons starts both processes. An argument that begins with the name of one process goes only to this
+// process.
 func startDaemons(t *testing.T, arguments ...string) *daemons {
 	t.Helper()
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}
@@ -144,7 +144,7 @@ func (p *process) awaitMetric(t *testing.T, name string, is func(value string) b
 	})
 }
 
-// terminate ends the process with SIGTERM, and fails the test when it does not end properly.
+// terminate sends SIGTERM to the process, and fails the test if the process does not exit with success.
 func (d *daemon) terminate(t *testing.T) {
 	t.Helper()
 	d.signal(t, syscall.SIGTERM)
@@ -155,14 +155,15 @@ func (d *daemon) terminate(t *testing.T) {
 	select {
 	case err := <-ended:
 		if err != nil {
-			t.Errorf("the %s ended with %v", d.name, err)
+			t.Errorf("the %s exited with %v, want success", d.name, err)
 		}
 	case <-ctx.Done():
-		t.Errorf("the %s ignores SIGTERM", d.name)
+		t.Errorf("the %s did not exit after SIGTERM", d.name)
 	}
 }
 
-// goesOn makes a change and asks about it: the authority must answer, and the validator must follow.
+// goesOn makes changes and asks about them. The authority must answer, and the validator must apply the
+// changes.
 func (d *daemons) goesOn(t *testing.T, what string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -192,7 +193,7 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 		t.Fatalf("%s: the authority has changed something and not answered", what)
 	}
 	if got := ask(created.GetSecret(), created.GetConsistencyToken()); got != pb.Reason_REASON_TOKEN_VALID_UNSCOPED {
-		t.Errorf("%s: a new token is %s", what, got)
+		t.Errorf("%s: the answer for a new token is %s", what, got)
 	}
 	revoked, err := management.RevokeToken(admin,
 		&pb.RevokeTokenRequest{AppId: "app", TokenId: created.GetToken().GetTokenId()})
@@ -200,7 +201,7 @@ func (d *daemons) goesOn(t *testing.T, what string) {
 		t.Fatalf("%s: the authority does not revoke: %v", what, err)
 	}
 	if got := ask(created.GetSecret(), revoked.GetConsistencyToken()); got != pb.Reason_REASON_TOKEN_REVOKED {
-		t.Errorf("%s: a revoked token is %s", what, got)
+		t.Errorf("%s: the answer for a revoked token is %s", what, got)
 	}
 }
 
@@ -217,8 +218,8 @@ func (d *daemons) outage(t *testing.T) {
 	d.redis.Resume()
 }
 
-// TestBlockedLogStopsNothing: services go on when nobody reads their standard error, also through an outage
-// of Redis, which both log. They end properly.
+// TestBlockedLogStopsNothing: the services continue to work when nothing reads their standard error, even in
+// an outage of Redis, which both log. At SIGTERM they exit with success.
 func TestBlockedLogStopsNothing(t *testing.T) {
 	d := startDaemons(t)
 	d.goesOn(t, "before")
@@ -231,7 +232,7 @@ func TestBlockedLogStopsNothing(t *testing.T) {
 	d.validator.terminate(t)
 }
 
-// TestLogIsReadAgain: lines that were logged while nobody read appear when somebody reads.
+// TestLogIsReadAgain: lines that were logged while nothing read the log appear when the test reads it again.
 func TestLogIsReadAgain(t *testing.T) {
 	d := startDaemons(t)
 	d.authority.log.fill(t)
@@ -243,8 +244,8 @@ func TestLogIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestClosedLogKillsNothing: services go on when their standard error has no reader any more, and end
-// properly.
+// TestClosedLogKillsNothing: the services continue to work when the reader of their standard error has closed
+// it. At SIGTERM they exit with success.
 func TestClosedLogKillsNothing(t *testing.T) {
 	d := startDaemons(t)
 	d.authority.log.read.Close()
@@ -258,7 +259,7 @@ func TestClosedLogKillsNothing(t *testing.T) {
 	}
 }
 
-// TestHangUpEndsNothing: SIGHUP reloads files, and never ends a service.
+// TestHangUpEndsNothing: at SIGHUP a service reloads its files, and does not exit.
 func TestHangUpEndsNothing(t *testing.T) {
 	d := startDaemons(t)
 	for _, one := range []*daemon{d.authority, d.validator} {

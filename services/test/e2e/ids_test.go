@@ -13,8 +13,8 @@ import (
 	validator "github.com/countersign/countersign/services/validator/server"
 )
 
-// TestB24_TwoOfOneID: of two validators with one id, the rejected one says so on /readyz and in a metric, and
-// stays ready. The authority's list shows it too.
+// TestB24_TwoOfOneID: of two validators with the same id, the authority rejects the one that started first.
+// This validator shows it on /readyz and in a metric, and stays ready. The authority's list shows it too.
 func TestB24_TwoOfOneID(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	get := func(address, path string) string {
@@ -29,7 +29,7 @@ func TestB24_TwoOfOneID(t *testing.T) {
 	older := w.ValidatorProcesses[0].HTTPAddress
 	const says, counts = "another validator has this one's id", "\ncountersign_validator_id_taken 1\n"
 	if text := get(older, "/readyz") + get(older, "/metrics"); strings.Contains(text, says) || strings.Contains(text, counts) {
-		t.Errorf("before: %s", text)
+		t.Errorf("before the second validator starts: %s", text)
 	}
 	newer := w.StartValidator(t, func(c *validator.Config) { c.Fleet = w.Fleet("validator-1", w.Authority) })
 	check.Eventually(t, "it is said", func() error {
@@ -42,6 +42,6 @@ func TestB24_TwoOfOneID(t *testing.T) {
 		return nil
 	})
 	if text := get(newer.HTTPAddress, "/metrics"); strings.Contains(text, counts) {
-		t.Error("the newer one says that its id is another's")
+		t.Error("the validator that started later shows that its id is taken, want only the earlier one to show it")
 	}
 }

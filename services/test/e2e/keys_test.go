@@ -45,9 +45,9 @@ func (w *world) has(p *cluster.Process, metric string) {
 	})
 }
 
-// TestB20_SecondKeyBecomesCurrent: a key becomes current while the store is in use. Processes that were
-// restarted with both keys go on. A process with the old key only answers from its last good data until it is
-// restarted.
+// TestB20_SecondKeyBecomesCurrent: a second key becomes current while the store is in use. Processes that
+// were restarted with both keys continue to work. A validator that has only the old key answers from its last
+// good data until it is restarted.
 func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	const app = "pezwd5bre2xb"
@@ -88,7 +88,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 		AppId: app, Name: "first", Scopes: []countersignv1.Scope{events}, RequestId: "create-first",
 	}))(t)
 	if again.GetToken().GetTokenId() != first.GetToken().GetTokenId() {
-		t.Error("a request that was made under the old key is carried out again")
+		t.Error("a repeated request, first made under the old key, was carried out again")
 	}
 
 	// The other validator does not know whether the new token exists.
@@ -96,7 +96,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 		for line := range strings.Lines(w.metrics(w.ValidatorProcesses[1])) {
 			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="bad"}`) &&
 				strings.TrimSpace(line[len(`countersign_quarantined_records_total{cause="bad"}`):]) != "0" {
-				t.Fatalf("a record of the new key passes for forged: %s", line)
+				t.Fatalf("a record with a signature of the new key is reported as forged: %s", line)
 			}
 			if strings.HasPrefix(line, `countersign_quarantined_records_total{cause="unknown_key"}`) &&
 				!strings.HasSuffix(line, " 0\n") {
@@ -107,7 +107,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	})
 	answer := check.Must(late.Authorize(t.Context(), ask(first.GetSecret())))(t)
 	if answer.GetDecision() != allow || answer.GetReason() != countersignv1.Reason_REASON_TOKEN_VALID {
-		t.Errorf("the validator without the new key answers %v", answer)
+		t.Errorf("the validator without the new key: got answer %v", answer)
 	}
 
 	w.deciders = append(w.deciders, late)

@@ -1,5 +1,5 @@
-// Package e2e tests a whole Countersign from outside: an authority, two validators and a real Redis, asked
-// over gRPC like clients do.
+// Package e2e tests a whole Countersign from outside: an authority, two validators and a real Redis. The
+// tests call the servers over gRPC, as clients do.
 package e2e
 
 import (
@@ -54,7 +54,7 @@ func start(t *testing.T, options cluster.Options) *world {
 	return w
 }
 
-// expect asks both validators, on data that contains a change.
+// expect asks both validators, with the MinRevision of a change, and checks their answers.
 func (w *world) expect(what, since string, request *countersignv1.AuthorizeRequest, decision countersignv1.Decision,
 	reason countersignv1.Reason,
 ) {
@@ -67,7 +67,7 @@ func (w *world) expect(what, since string, request *countersignv1.AuthorizeReque
 			continue
 		}
 		if answer.GetDecision() != decision || answer.GetReason() != reason {
-			w.t.Errorf("%s: validator %d answers %s %s, want %s %s", what, i+1, answer.GetDecision(), answer.GetReason(),
+			w.t.Errorf("%s: validator %d: got %s %s, want %s %s", what, i+1, answer.GetDecision(), answer.GetReason(),
 				decision, reason)
 		}
 	}

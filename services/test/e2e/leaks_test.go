@@ -129,7 +129,7 @@ func (p *processes) monitor(t *testing.T) (end func() []byte) {
 	}
 }
 
-// caller makes calls and keeps all responses and errors.
+// caller makes calls, and keeps all responses and errors for the search.
 type caller struct {
 	heard buffer
 }
@@ -162,16 +162,16 @@ func keep[T proto.Message](c *caller, response T) T {
 	return response
 }
 
-// TestB02_NowhereElse: a secret is in the responses of CreateToken and RotateToken, and nowhere else: not in
-// the logs of the processes, not in what Redis receives and holds, not in any other response, error or page.
-// The same holds for imported secrets and admin keys.
+// TestB02_NowhereElse: only the responses of CreateToken and RotateToken contain a secret. The logs of the
+// processes, the commands and data of Redis, and all other responses, errors and pages do not contain it.
+// Imported secrets and admin keys appear in none of them.
 func TestB02_NowhereElse(t *testing.T) {
 	p := startProcesses(t)
 	endMonitor := p.monitor(t)
 	c := &caller{}
 	secrets := p.scenario(t, c)
 	if len(secrets) < 15 {
-		t.Fatalf("only %d secrets took part", len(secrets))
+		t.Fatalf("the scenario used only %d secrets", len(secrets))
 	}
 
 	search := func() places {
@@ -222,7 +222,7 @@ func TestB02_NowhereElse(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(leaks(p.dump(t), planted)) == before {
-			t.Errorf("%v is not found", plant[1])
+			t.Errorf("the search did not find the planted secret %v", plant[1])
 		}
 	}
 	for place := range where {
@@ -232,7 +232,7 @@ func TestB02_NowhereElse(t *testing.T) {
 		}
 	}
 	if found := leaks(places{"what Redis was told": endMonitor()}, planted); len(found) == 0 {
-		t.Error("what Redis was told is not searched")
+		t.Error("the commands that Redis received are not searched")
 	}
 }
 
@@ -258,7 +258,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	secrets["a created one"] = made.GetSecret()
 	if again := keep(c, check.Must(two.CreateToken(ctx, create, ada))(t)); again.GetSecret() != "" ||
 		again.GetToken().GetTokenId() != made.GetToken().GetTokenId() {
-		t.Error("the repetition is not answered as one")
+		t.Error("the response to a repeated request has a secret or another token")
 	}
 	// Each identity has its own request ids.
 	create.Name, create.RequestId = "of grace", "r1"
@@ -267,7 +267,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	rotated := keep(c, check.Must(two.RotateToken(ctx, rotate, ada))(t))
 	secrets["a rotated one"] = rotated.GetSecret()
 	if again := keep(c, check.Must(one.RotateToken(ctx, rotate, ada))(t)); again.GetSecret() != "" {
-		t.Error("the repetition has a secret")
+		t.Error("the response to a repeated request contains a secret")
 	}
 	legacy, hashed := foreign(), foreign()
 	secrets["an imported one"], secrets["an imported digest's"] = legacy, hashed
@@ -282,7 +282,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	secrets["a leaked one"] = leaked
 	keep(c, check.Must(two.RevokeSecret(ctx, &pb.RevokeSecretRequest{Secret: leaked + "\n", RequestId: "r4"}, ada))(t))
 
-	// Refused calls, with secrets in fields where they do not belong.
+	// Calls that must be rejected, with secrets in fields where they do not belong.
 	mistaken := func(name string) string {
 		text := secret.Mint().Reveal()
 		secrets["one given as "+name] = text
@@ -303,7 +303,7 @@ func (p *processes) scenario(t *testing.T, c *caller) map[string]string {
 	refused := func(response any, err error) {
 		t.Helper()
 		if err == nil {
-			t.Errorf("a secret in a field where it does not belong is taken: %v", response)
+			t.Errorf("a call with a secret in the wrong field was accepted: %v", response)
 		}
 		c.hear(nil, err)
 	}

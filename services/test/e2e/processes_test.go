@@ -34,8 +34,8 @@ import (
 // patience bounds every wait. A busy machine with the race detector is slow.
 const patience = 60 * time.Second
 
-// processes is a Countersign as installed: its binaries in processes of their own, with debug logs and two
-// authorities.
+// processes is a Countersign as installed: each binary runs in its own process. It has two authorities, and
+// writes debug logs.
 type processes struct {
 	redis       *redistest.Server
 	client      *redisfeed.Client
@@ -50,7 +50,7 @@ type process struct {
 	name       string
 	grpc, http string
 	output     *buffer
-	// transport secures connections to it; nil means plain text.
+	// transport secures connections to the process; nil means plain text.
 	transport credentials.TransportCredentials
 }
 
@@ -110,8 +110,8 @@ var binaries = sync.OnceValues(func() (folder string, err error) {
 // keysFile is the name of the admin keys file in the folder of prepare.
 const keysFile = "keys.json"
 
-// prepare makes the store and, in a folder, the files that the processes need. It returns the arguments that
-// all processes have.
+// prepare creates the store and, in a folder, the files that the processes need. It returns the arguments
+// that all processes get.
 func (p *processes) prepare(t *testing.T) (folder string, arguments []string) {
 	t.Helper()
 	folder = t.TempDir()
@@ -144,7 +144,7 @@ func newProcess(t *testing.T, name string) *process {
 	return &process{name: name, grpc: address(), http: address(), output: &buffer{}}
 }
 
-// arguments returns the given arguments with those for the addresses to listen on.
+// arguments returns the given arguments, and the arguments with the addresses to listen on.
 func (p *process) arguments(given []string) []string {
 	return append(slices.Clip(given), "--listen="+p.grpc, "--http-listen="+p.http)
 }
@@ -161,7 +161,7 @@ func startProcess(t *testing.T, folder, name string, arguments ...string) *proce
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("%s ended with %v", name, err)
+			t.Errorf("%s exited with %v, want success", name, err)
 		}
 		if t.Failed() {
 			t.Logf("output of %s:\n%s", name, p.output.Bytes())

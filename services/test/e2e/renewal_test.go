@@ -60,8 +60,8 @@ func replaceFile(t *testing.T, path string, data []byte) {
 	succeed(t, os.Rename(path+".next", path))
 }
 
-// TestRenewalsNeedNoRestart: an authority serves a renewed certificate, also of another certificate
-// authority, and a validator accepts it. Changed keys take effect at once, also for an open stream. No
+// TestRenewalsNeedNoRestart: an authority serves a renewed certificate, even from another certificate
+// authority, and a validator accepts it. Changed keys take effect at once, even for an open stream. No
 // process restarts.
 func TestRenewalsNeedNoRestart(t *testing.T) {
 	p := &processes{redis: redistest.StartWithAccounts(t), keys: map[string]string{}}

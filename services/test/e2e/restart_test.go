@@ -44,10 +44,10 @@ func TestRedisRestartUnderTheAccounts(t *testing.T) {
 			w.Redis.Stop()
 			w.Redis.Restart()
 			after := w.lengths()
-			delete(before, "cs:fleet") // validators keep reporting
+			delete(before, "cs:fleet") // changes meanwhile, because validators keep reporting
 			delete(after, "cs:fleet")
 			if !maps.Equal(before, after) {
-				t.Errorf("after the restart there are\n%v\nwant\n%v", after, before)
+				t.Errorf("after the restart Redis has the keys\n%v\nwant\n%v", after, before)
 			}
 			client := check.Must(redisfeed.Open(w.OperatorURL, redisfeed.Options{}))(t)
 			defer client.Close()

@@ -64,7 +64,7 @@ func (w *world) create(ctx context.Context, app, name string) *countersignv1.Cre
 			return nil
 		}
 		if time.Since(began) > patience {
-			w.t.Errorf("%s: no change is made any more: %v", name, err)
+			w.t.Errorf("%s: changes still fail: %v", name, err)
 			return nil
 		}
 		select {
@@ -75,9 +75,10 @@ func (w *world) create(ctx context.Context, app, name string) *countersignv1.Cre
 	return nil
 }
 
-// TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt: after a restored backup, everything that was enforced
-// and made since that backup is in force again, although writers kept changing this app and others. At no
-// moment does a running validator allow what is enforced, and no acknowledged token is lost.
+// TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt: a backup is restored while writers change apps. The
+// enforcement that was set and the tokens that were created since the backup are in force again afterwards.
+// At no moment does a running validator allow what the app's enforcement denies, and no acknowledged token is
+// lost.
 func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 	var log logbook
 	w := start(t, cluster.Options{Report: true, Authorities: 2, Log: &log})
@@ -126,7 +127,7 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 			for ctx.Err() == nil {
 				answer, err := decider.Authorize(ctx, &countersignv1.AuthorizeRequest{AppId: app, Scope: events})
 				if err == nil && answer.GetDecision() == allow {
-					t.Errorf("it is open: %v", answer)
+					t.Errorf("the validator allows a request that it must deny: %v", answer)
 					return
 				}
 			}
@@ -153,7 +154,7 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 		countersignv1.Reason_REASON_TOKEN_MISSING)
 	got := check.Must(w.management.GetApp(w.admin, &countersignv1.GetAppRequest{AppId: app}))(t)
 	if scopes := got.GetApp().GetEnforcedScopes(); len(scopes) != 1 || scopes[0] != events {
-		t.Errorf("%v are enforced", scopes)
+		t.Errorf("enforced scopes after the restoration: got %v, want only %v", scopes, events)
 	}
 	for id, app := range made {
 		check.Eventually(t, "a token that was made is there", func() error {
@@ -162,7 +163,7 @@ func TestB30_RestoringWhileAnAppIsChangedDoesNotOpenIt(t *testing.T) {
 		})
 	}
 	if !log.has("they are brought back") || !log.has("apps=[") || !log.has(app) {
-		t.Error("the log does not name the apps")
+		t.Error("the logs do not name the changed apps")
 	}
 	t.Logf("%d tokens were made", len(made))
 }
@@ -176,8 +177,8 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// TestB30_WipedAfterARestoration: a store that was restored once, and is wiped later, heals from the fleet
-// without a restart.
+// TestB30_WipedAfterARestoration: a store was restored, and is wiped later. The fleet brings its content back
+// without a restart of any process.
 func TestB30_WipedAfterARestoration(t *testing.T) {
 	w := start(t, cluster.Options{Report: true})
 	operator, client := w.operator()
@@ -215,7 +216,7 @@ func TestB30_WipedAfterARestoration(t *testing.T) {
 	})
 	tokens := check.Must(w.management.ListTokens(w.admin, &countersignv1.ListTokensRequest{AppId: app}))(t).GetTokens()
 	if len(tokens) != 4 {
-		t.Errorf("%d tokens are there: %v", len(tokens), tokens)
+		t.Errorf("after the wipe, the app has %d tokens, want 4: %v", len(tokens), tokens)
 	}
 	w.expect("no token", fourth.GetConsistencyToken(), &countersignv1.AuthorizeRequest{AppId: app, Scope: events}, deny,
 		countersignv1.Reason_REASON_TOKEN_MISSING)

@@ -89,13 +89,13 @@ func (o options) wants(name string) bool {
 	return (o.only == "" || matches(o.only)) && (o.skip == "" || !matches(o.skip))
 }
 
-// calmEnough is how long nothing may be wrong before everything must be well again.
+// calmEnough is the time without any fault or loss after which everything must work again.
 const calmEnough = healBound + slack
 
 // campaign is one run on one topology.
 type campaign struct {
 	t testing.TB
-	// title is the topology and the quorum, as given.
+	// title names the topology and the write quorum of this run.
 	title       string
 	options     options
 	log         *slog.Logger
@@ -110,13 +110,14 @@ type campaign struct {
 	stats       *stats
 	backups     backups
 	operator    *operator
-	// resting is locked while no new fault may begin.
+	// resting is locked while the lanes rest: no new fault may begin then.
 	resting  sync.RWMutex
 	healings sync.WaitGroup
 	calm     calm
 	inFlight inFlight
 	receipts receipts
-	// converged is how long all validators and authorities took, at the end, to equal the store.
+	// converged is how long it took, after the last fault, until all validators and authorities had the same
+	// data as the store.
 	converged time.Duration
 	// earlier are the runs before this one, on other topologies or with other quorums.
 	earlier []*summary
@@ -235,7 +236,7 @@ func (c *campaign) keepLogs(folder string) {
 	}
 }
 
-// run inflicts faults for a time, and then waits until everything is well again.
+// run inflicts faults for a time, and then waits until everything works again.
 func (c *campaign) run() *summary {
 	ctx, endWatching := context.WithCancel(context.Background())
 	defer endWatching()
@@ -304,7 +305,7 @@ func (c *campaign) run() *summary {
 // remoteDecisions is the rate of decisions, per second, of the validators in processes of their own.
 const remoteDecisions = 300
 
-// awaitServing returns when everything works.
+// awaitServing waits until everything works.
 func (c *campaign) awaitServing() {
 	for until := time.Now().Add(time.Minute); ; pause(context.Background(), pollInterval) {
 		ready := c.topology.whole() == nil && c.serving(context.Background())
@@ -325,13 +326,13 @@ func (c *campaign) serving(ctx context.Context) bool {
 	return !slices.ContainsFunc(c.authorities, func(a *authority) bool { return !a.serving(ctx) })
 }
 
-// calm records when nothing was wrong for the last time.
+// calm records since when nothing has been wrong.
 type calm struct {
 	mu    sync.Mutex
 	since moment // 0 while something is wrong
 }
 
-// calmFor returns how long nothing has been wrong.
+// calmFor returns for how long nothing has been wrong: no fault, no loss.
 func (c *campaign) calmFor() time.Duration {
 	c.calm.mu.Lock()
 	defer c.calm.mu.Unlock()

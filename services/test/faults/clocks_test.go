@@ -11,16 +11,16 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// clockJump is how far the clock of a validator is set off.
+// clockJump is how far the clock of a validator is set forward or back.
 const clockJump = 5 * time.Minute
 
-// endedAtOnce is the expiry of a token that was ended at once, independent of any clock (B08).
+// endedAtOnce is the expiry of a token that a change ended at once, independent of any clock (B08).
 const endedAtOnce = policy.Ended
 
 // clock is the wall clock of one validator, which may be wrong.
 type clock struct{ settings atomic.Pointer[[]setClock] }
 
-// setClock is how far a clock is ahead from a moment on.
+// setClock is one setting of a clock: from a moment on, the clock is ahead by a given time.
 type setClock struct {
 	from  moment
 	ahead time.Duration
@@ -61,8 +61,8 @@ func (c *clock) between(from, to moment) (least, most time.Duration) {
 	return least, most
 }
 
-// jumpClock sets the clock of a validator off for a while, and perhaps to the other side before it corrects
-// it.
+// jumpClock makes the clock of a validator wrong for a while. In between it may set the clock wrong in the
+// other direction.
 func jumpClock(ctx context.Context, c *trouble, r *rand.Rand) error {
 	s := oneOf(r, c.seats[:c.options.validators])
 	ahead := oneOf(r, []time.Duration{-clockJump, clockJump})

@@ -52,7 +52,7 @@ type backup struct {
 	at     moment
 }
 
-// putBack replaces the data of a group's servers with an older copy.
+// putBack replaces the data of a group's servers by an older copy.
 func putBack(ctx context.Context, c *trouble, r *rand.Rand) error {
 	i := r.IntN(len(c.topology.groups))
 	g := c.topology.groups[i]
@@ -94,7 +94,7 @@ type backups struct {
 
 func (b *backups) get(g *group) []backup { b.mu.Lock(); defer b.mu.Unlock(); return b.kept[g] }
 
-// moved forgets all copies, also those that are being made.
+// moved drops all copies, and also the copies that are being made.
 func (b *backups) moved() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,8 +107,8 @@ const (
 	backupsKept    = 4
 )
 
-// make takes a copy now and then, while the master has all acknowledged changes and no damage. Nobody would
-// notice damage that comes back with a copy.
+// make takes a copy now and then, while the master has all acknowledged changes and no damaged key. The
+// campaign would not notice damage that comes back with a copy.
 func (b *backups) make(ctx context.Context, c *campaign) {
 	for ; ctx.Err() == nil; pause(ctx, backupInterval) {
 		for _, g := range c.topology.groups {
@@ -138,7 +138,7 @@ func (b *backups) copy(c *campaign, g *group) {
 	b.kept[g] = b.kept[g][max(0, len(b.kept[g])-backupsKept):]
 }
 
-// soundSince reports whether the store lacks nothing, and has had no damage since a time.
+// soundSince reports whether the store lacks no change, and no key has been damaged since a given time.
 func (c *campaign) soundSince(at moment) bool {
 	return c.topology.whole() == nil && !c.oracle.lacking() && !c.oracle.damaged(everyPartition, at)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// burst is the number of decisions between two readings of the clock.
+	// burst is the number of questions that a decider asks between two readings of the clock.
 	burst = 256
 	// hotTokens is the number of recently changed tokens that are asked about more often.
 	hotTokens = 64
@@ -28,7 +28,7 @@ type freshChange struct {
 	made
 }
 
-// heat puts a token among those that are asked about more often.
+// heat adds a token to the hot tokens, which deciders ask about more often.
 func (o *oracle) heat(t *token) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,7 +57,7 @@ func (o *oracle) sample(random *rand.Rand, into []*token) []*token {
 	return into
 }
 
-// decide asks validators about tokens at a rate, and has every answer judged.
+// decide asks validators about tokens at a given rate, and passes every answer to the oracle.
 func (c *campaign) decide(ctx context.Context, seats []*seat, random *rand.Rand, perSecond float64) {
 	began := time.Now()
 	forged := secret.Mint()
@@ -107,7 +107,7 @@ func (c *campaign) follow(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// ask asks one question and has the answer judged.
+// ask asks one question and passes the answer to the oracle.
 func (c *campaign) ask(ctx context.Context, d *decision, text secret.Secret, position string) {
 	e := c.seats[d.seat].now.Load()
 	if e == nil {

@@ -6,11 +6,11 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// held lists the changes that validators could supply when the store was restored or wiped, by tag, with
-// those validators. What they hold must survive (B30).
+// held maps the tag of a change to the validators that held the change when the store was restored or wiped.
+// A change that a running validator holds must survive (B30).
 type held map[record.Tag][]holder
 
-// holder is a validator in one of its lives.
+// holder is one start of a validator.
 type holder struct {
 	seat int
 	life int64
@@ -54,7 +54,7 @@ func (c *campaign) since(entries [][]byte, partition int, revision uint64) (tags
 	return tags
 }
 
-// available reports whether a validator that held a change at the restoration still runs.
+// available reports whether a validator that held a change when the loss began still runs.
 func (c *campaign) available(l *loss, m made) bool {
 	return slices.ContainsFunc(l.held[m.at.Tag], func(h holder) bool {
 		now := c.seats[h.seat].now.Load()

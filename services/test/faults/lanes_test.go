@@ -17,16 +17,16 @@ type fault struct {
 	// weight is how often the fault comes, relative to the others of its lane.
 	weight  int
 	inflict func(ctx context.Context, c *trouble, r *rand.Rand) error
-	// kinds are the topologies that it is for; empty means all.
+	// kinds are the topologies on which the fault is possible; empty means all.
 	kinds []string
 }
 
-// fits reports whether the fault is for a kind of topology.
+// fits reports whether the fault is possible on a kind of topology.
 func (f fault) fits(kind string) bool { return len(f.kinds) == 0 || slices.Contains(f.kinds, kind) }
 
 var errNotNow = errors.New("not now")
 
-// trouble is a campaign with the fault that is being inflicted.
+// trouble is a campaign together with the fault that is being inflicted.
 type trouble struct {
 	*campaign
 	*inflicted
@@ -175,7 +175,7 @@ func (c *campaign) pausing(ctx context.Context, patient bool, rest time.Duration
 	}
 }
 
-// recover waits until the store is complete and lacks nothing.
+// recover waits until all servers run in their roles and the store lacks no change.
 func (c *campaign) recover(ctx context.Context) {
 	for until := time.Now().Add(2 * time.Minute); ctx.Err() == nil && time.Now().Before(until); pause(ctx, pollInterval) {
 		if c.topology.whole() == nil && !c.oracle.lacking() {
@@ -184,7 +184,7 @@ func (c *campaign) recover(ctx context.Context) {
 	}
 }
 
-// lacking reports whether the store may lack something.
+// lacking reports whether the store may lack an acknowledged change.
 func (o *oracle) lacking() bool {
 	for _, l := range *o.losses.Load() {
 		if l.until.Load() == 0 {

@@ -54,7 +54,8 @@ func newLogPipe(to *os.File) (*logPipe, error) {
 	return p, nil
 }
 
-// waiting returns how many bytes nobody has read; 0 when nobody can read any more.
+// waiting returns how many bytes in the pipe have not been read. It returns 0 when the pipe has no reader any
+// more.
 func (p *logPipe) waiting() int {
 	n := 0
 	if raw, err := p.read.SyscallConn(); err == nil {
@@ -106,7 +107,7 @@ func (c *campaign) members() (all []member) {
 // stopped reports whether the process is suspended (SIGSTOP).
 func (m member) stopped() bool { return m.seat != nil && m.seat.stopped.Load() != 0 }
 
-// gone reports whether nothing can be expected of a start of the process any more: it was killed or
+// gone reports whether a start of the process need not make progress any more: the process was killed or
 // suspended, or the campaign is over.
 func (m member) gone(ctx context.Context, life int64) bool {
 	return !m.same(life) || m.stopped() || ctx.Err() != nil

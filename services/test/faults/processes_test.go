@@ -37,13 +37,13 @@ import (
 	validatorserver "github.com/countersign/countersign/services/validator/server"
 )
 
-// processEnv is the environment variable with the settings of a service in a process of its own: this binary,
-// started again.
+// processEnv is an environment variable. If it is set, this test binary runs a service with the settings in
+// it.
 const processEnv = "COUNTERSIGN_FAULTS_PROCESS"
 
-// processSettings are the settings of such a process.
+// processSettings are the settings of a service that runs in a process of its own.
 type processSettings struct {
-	// Listen is the address of its gRPC server.
+	// Listen is the address of the service's gRPC server.
 	Listen             string
 	RedisURL           string
 	WriteQuorum        int
@@ -60,7 +60,7 @@ type validatorSettings struct {
 	ID, Authority, Key string
 }
 
-// runProcess is the main function of such a process.
+// runProcess is the main function of a process that runs a service.
 func runProcess(raw string) error {
 	var s processSettings
 	if err := json.Unmarshal([]byte(raw), &s); err != nil {
@@ -134,7 +134,7 @@ func newProcess(t testing.TB, name, folder string, settings processSettings, cer
 	settings.Listen = fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 	output, err := os.Create(filepath.Join(folder, name+".log"))
 	check.NoError(t, err)
-	// With a longer backoff, the client would measure its own waiting.
+	// With a longer backoff, the test would measure how long its own client waits.
 	connection, err := grpc.NewClient(settings.Listen,
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: certificates.by.Pool})),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -193,7 +193,8 @@ func (p *process) kill() bool {
 	return true
 }
 
-// killed kills the process, and returns the log of the start that has ended; nil when it did not run.
+// killed kills the process, and returns the log of the killed start. It returns nil when the process did not
+// run.
 func (p *process) killed() *logPipe {
 	p.mu.Lock()
 	defer p.mu.Unlock()

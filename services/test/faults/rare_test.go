@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// rarity is a state that comes about by chance and that the product makes promises for. A recorded run must
-// reach each: otherwise the promise was not tested.
+// rarity is a state that a campaign reaches only by chance, and for which the product makes a promise. A
+// recorded run must reach every such state, because otherwise the promise was not tested.
 type rarity struct {
 	name string
 	// needs is a part of the name of the fault that causes the state. The state is required only when that
@@ -15,7 +15,7 @@ type rarity struct {
 	needs string
 }
 
-// after reports whether a fault causes the state.
+// after reports whether a fault can cause the state.
 func (r rarity) after(fault string) bool { return strings.Contains(fault, r.needs) }
 
 // The names of the states.
@@ -83,8 +83,8 @@ const whatever = ""
 // reach counts a state.
 func (s *stats) reach(what string) { s.count(s.reached, what) }
 
-// unreached returns what a recorded run should have reached and did not, over all topologies: faults that
-// were never inflicted, and states that never came about.
+// unreached returns what a recorded run missed on all topologies: faults that were never inflicted, and rare
+// states that were never reached.
 func unreached(o options, runs []*summary) (missing []string) {
 	var kinds []string
 	total := totalOf(runs)

@@ -48,7 +48,8 @@ const (
 	impossible = "a receipt says APPLIED of a validator that cannot have the change"
 )
 
-// judgeReceipt judges the receipt of a change, given when the change was first and last sent (B24).
+// judgeReceipt judges the receipt of a change (B24). It needs the times at which the change was first and
+// last sent.
 func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) {
 	now := c.oracle.now()
 	if !got.GetComplete() && c.calmFor() > leaseEnds+time.Duration(now-asked) {
@@ -74,7 +75,7 @@ func (c *campaign) judgeReceipt(asked, sent moment, got *countersignv1.Receipt) 
 func (c *campaign) judgeStopped(s *seat, since, now moment, got *countersignv1.Receipt) {
 	i := slices.IndexFunc(got.GetValidators(), func(e *countersignv1.ReceiptEntry) bool { return e.GetValidatorId() == s.id })
 	if i < 0 {
-		// A wiped store knows the validator again when it reports.
+		// After a wipe, the store knows the validator again only when the validator reports.
 		if got.GetComplete() && !c.oracle.wiped(since-moment(memberFor)) {
 			c.oracle.violate(unnamed, now, "%s, stopped at %s", s.id, since)
 		}
@@ -102,7 +103,7 @@ const leaseEnds = calmEnough + 5*time.Second
 // memberFor is how long a reporting validator takes, at most, to become a member in the store.
 const memberFor = 15 * time.Second
 
-// wiped reports whether the store may have lost old content since a time.
+// wiped reports whether the store may have lost old content since a given time.
 func (o *oracle) wiped(since moment) bool {
 	return slices.ContainsFunc(*o.losses.Load(), func(l *loss) bool {
 		until := moment(l.until.Load())

@@ -30,7 +30,8 @@ const (
 	badServed  = "a bad certificate took the place of a good one"
 )
 
-// certificates are the files of one process. Each process has them changed in another way.
+// certificates are the certificate files of one process. Each process gets its new files in one of several
+// ways.
 type certificates struct {
 	folder string
 	way    int // of ways
@@ -118,8 +119,8 @@ func (c *certificates) served(ctx context.Context, address string) *big.Int {
 	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber
 }
 
-// renew renews the certificate of a process again and again. This is no fault: nothing may be disturbed by
-// it.
+// renew renews the certificate of a process again and again. A renewal is no fault: it must not disturb
+// anything.
 func (c *campaign) renew(ctx context.Context, m member, r *rand.Rand) {
 	for {
 		pause(ctx, renewInterval/2+upTo(r, renewInterval))

@@ -85,7 +85,7 @@ func (l *ledger) during(at moment, before time.Duration) (found []*inflicted) {
 	return found
 }
 
-// stats counts what happens.
+// stats counts what happens in a campaign, such as acknowledged changes and healed losses.
 type stats struct {
 	mu           sync.Mutex
 	changes      map[string]int
@@ -153,7 +153,8 @@ type summary struct {
 	Quorum   int           `json:"quorum"`
 	Seed     uint64        `json:"seed"`
 	Took     time.Duration `json:"took"`
-	// Faults counts the inflicted faults by name, NotNow those that did not fit the current state.
+	// Faults counts the inflicted faults by name. NotNow counts the faults that were not inflicted, because
+	// they did not fit the current state.
 	Faults map[string]int `json:"faults"`
 	Total  int            `json:"total_faults"`
 	NotNow int            `json:"not_now"`
@@ -174,7 +175,8 @@ type summary struct {
 	Changes map[string]int `json:"changes"`
 	Durable int            `json:"durable"`
 	Errors  map[string]int `json:"errors"`
-	// Losses are intervals in which the store may have lacked something, Healed those in which it did.
+	// Losses are the intervals in which the store may have lacked changes. Healed are the losses in which it
+	// did.
 	Losses     int           `json:"losses"`
 	Healed     int           `json:"healed"`
 	HealedP50  time.Duration `json:"healed_p50"`
@@ -269,7 +271,7 @@ func (c *campaign) newSummary() *summary {
 	return r
 }
 
-// String is the report for people.
+// String returns the report as text for people.
 func (r *summary) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, write quorum %d, seed %d, %s\n", r.Topology, r.Quorum, r.Seed, r.Took.Round(time.Second))

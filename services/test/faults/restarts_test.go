@@ -14,12 +14,12 @@ import (
 
 const notKept = "a restarted Redis lacks changes that it had acknowledged"
 
-// restartAll ends all servers of a group and restarts them from their disks. Nobody reaches them until the
-// campaign knows what they have lost, so that nothing is healed unseen.
+// restartAll stops all servers of a group and restarts them from their disks. No process can reach them until
+// the campaign knows what they have lost. Otherwise a loss could be healed before the campaign sees it.
 func restartAll(ctx context.Context, c *trouble, r *rand.Rand) error {
 	g := oneOf(r, c.topology.groups)
 	master := g.current()
-	properly := r.IntN(2) == 0 || c.topology.kind == "rdb" // a killed server of this kind keeps nothing
+	properly := r.IntN(2) == 0 || c.topology.kind == "rdb" // an rdb server keeps nothing if killed
 	defer g.shut()()
 	whole := func() bool { return !c.oracle.lacking() && g.current() == master }
 	sound := whole()
@@ -56,7 +56,7 @@ func (g *group) shut() (open func()) {
 	}
 }
 
-// end ends all servers of a group at once.
+// end stops or kills all servers of a group at the same time.
 func (g *group) end(ctx context.Context, properly bool) error {
 	errs := make([]error, len(g.nodes))
 	var ending sync.WaitGroup
@@ -75,7 +75,7 @@ func (g *group) end(ctx context.Context, properly bool) error {
 	return errors.Join(errs...)
 }
 
-// gapsAt returns what a server lacks of its partitions.
+// gapsAt returns the acknowledged changes that a server lacks in its partitions.
 func (c *campaign) gapsAt(ctx context.Context, n *node) ([]gap, error) {
 	var v *view
 	var err error
@@ -91,7 +91,8 @@ func (c *campaign) gapsAt(ctx context.Context, n *node) ([]gap, error) {
 	return slices.DeleteFunc(c.oracle.gaps(v), func(g gap) bool { return !v.seen[c.codec.PartitionOf(g.app.id)] }), nil
 }
 
-// killSnapshot kills a server that only keeps snapshots: it comes back with the latest.
+// killSnapshot kills a server that persists only RDB snapshots. The server comes back with its latest
+// snapshot.
 func killSnapshot(ctx context.Context, c *trouble, r *rand.Rand) error {
 	return c.killAndLose(ctx, "killed, and back at its latest snapshot", snapshotLost, r, func(n *node) (func() error, error) {
 		return func() error { return nil }, n.direct.Save(ctx).Err()

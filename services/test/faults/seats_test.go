@@ -66,7 +66,7 @@ func (s *seat) fenced() bool {
 	return true
 }
 
-// occupant is one start of a validator, in a seat.
+// occupant is one start of the validator in a seat.
 type occupant struct {
 	decider
 	life int64
@@ -150,7 +150,7 @@ type remote struct {
 	client *client.Client
 }
 
-// errAway says that no answer came: the process was killed, or its machine is busy.
+// errAway means that no answer came: the process was killed, or the machine is busy.
 var errAway = errors.New("the validator did not answer")
 
 func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.Answer, error) {
@@ -171,7 +171,7 @@ func (r *remote) Authorize(ctx context.Context, q validator.Request) (validator.
 	}, err
 }
 
-// nobodys is a request about an app that does not exist: its partition is as old as any.
+// nobodys is a request about an app that does not exist. Its answer still has the age of the data.
 var nobodys = validator.Request{AppID: "nobody", Scope: 1}
 
 // DataAge asks about an app that does not exist.

@@ -51,7 +51,8 @@ func receiptOf(complete bool, states ...countersignv1.PropagationState) *counter
 	return r
 }
 
-// expect fails the test unless exactly one kind of violation was found; none for an empty kind.
+// expect fails the test unless the oracle found exactly the given kind of violation. With an empty kind it
+// must have found none.
 func (o *oracle) expect(t *testing.T, want string) {
 	t.Helper()
 	got := slices.Collect(maps.Keys(o.counts))
@@ -60,7 +61,8 @@ func (o *oracle) expect(t *testing.T, want string) {
 	}
 }
 
-// TestOracleReceipts: the oracle reports a receipt that says too much, and nothing else (B24).
+// TestOracleReceipts: the oracle reports a receipt that claims more than is true, and reports no other
+// receipt (B24).
 func TestOracleReceipts(t *testing.T) {
 	stop := func(i int) func(*campaign) {
 		return func(c *campaign) { c.seats[i].stopped.Store(int64(20 * second)) }
@@ -107,13 +109,14 @@ func TestOracleReceipts(t *testing.T) {
 			c.judgeReceipt(c.oracle.now(), 30*second, test.receipt)
 			c.oracle.expect(t, test.want)
 			if test.reached != "" && c.stats.reached[test.reached] != 1 {
-				t.Errorf("counted %v, want %q", c.stats.reached, test.reached)
+				t.Errorf("rare states reached: got %v, want %q", c.stats.reached, test.reached)
 			}
 		})
 	}
 }
 
-// TestOracleClocks: the oracle reports a receipt that ignores that the clock of a validator is off.
+// TestOracleClocks: the oracle reports a receipt that does not take into account that the clock of a
+// validator is wrong.
 func TestOracleClocks(t *testing.T) {
 	later, soon := time.Now().Add(time.Hour), time.Now().Add(-time.Second)
 	for name, test := range map[string]struct {
@@ -183,7 +186,8 @@ func TestOracleExpiry(t *testing.T) {
 	}
 }
 
-// TestClockBetween: shortly after a clock was set, it may have shown either time.
+// TestClockBetween: in an interval around the setting of a clock, the clock may have shown the old or the new
+// time.
 func TestClockBetween(t *testing.T) {
 	c := &clock{}
 	c.settings.Store(&[]setClock{{}, {10 * second, clockJump}, {20 * second, 0}})
@@ -226,7 +230,7 @@ func TestOracleHeld(t *testing.T) {
 			c.oracle.open(first)
 			c.oracle.open(&loss{Floor: 10 * second, From: 24 * second, Whole: true, Restored: true})
 			if got := c.gone(gap{app: &app{id: "app"}, missing: held20}); got != test.want {
-				t.Errorf("gone: %t, want %t", got, test.want)
+				t.Errorf("gone = %t, want %t", got, test.want)
 			}
 		})
 	}
@@ -240,15 +244,15 @@ func TestOracleDamage(t *testing.T) {
 	d := &damage{partition: 3, from: 20 * second}
 	o.damage(d)
 	if !o.damaged(3, 30*second) || o.damaged(4, 30*second) {
-		t.Error("a partition that is damaged is not, or another one is")
+		t.Error("while one partition is damaged: damaged must be true for this partition and false for others")
 	}
 	o.repaired(d)
 	if !o.damaged(3, 30*second) || o.damaged(3, 61*second) {
-		t.Error("what was made good is damaged, or was not before")
+		t.Error("after the repair: damaged must be false for later times and true for earlier ones")
 	}
 	o.damage(&damage{partition: everyPartition, from: 20 * second})
 	if !o.damaged(4, 61*second) {
-		t.Error("a key of the whole store concerns every partition")
+		t.Error("damage of a key of the whole store: damaged = false for a partition, want true")
 	}
 }
 
@@ -262,18 +266,19 @@ func TestOracleOlderRecordHidesChanges(t *testing.T) {
 	before, after := made{sent: 10 * second, acked: 11 * second}, made{sent: 21 * second, acked: 22 * second}
 	now := span{low: 23 * second, end: 24 * second}
 	if !excused(o.lossesOf("hidden"), after, now) {
-		t.Error("a change that an older record hides has to be known")
+		t.Error("while an older record hides a change: excused = false for an answer without the change, want true")
 	}
 	if excused(o.lossesOf("another"), after, now) || excused(o.lossesOf("hidden"), before, now) {
-		t.Error("what is not hidden need not be known")
+		t.Error("excused = true for a change that no older record hides, want false")
 	}
 	o.repaired(d)
 	if later := (span{low: 61 * second, end: 62 * second}); excused(o.lossesOf("hidden"), after, later) {
-		t.Error("it is hidden when everything is made good")
+		t.Error("excused = true although the store is good again, want false")
 	}
 }
 
-// TestUnreached: a recorded run reports what it never reached.
+// TestUnreached: a recorded run reports the faults that it never inflicted and the rare states that it never
+// reached.
 func TestUnreached(t *testing.T) {
 	all := &summary{Topology: "cluster", Faults: map[string]int{}, Reached: map[string]int{}}
 	for _, l := range lanes {
@@ -285,20 +290,20 @@ func TestUnreached(t *testing.T) {
 		all.Reached[r.name] = 1
 	}
 	if missing := unreached(options{}, []*summary{all}); len(missing) > 0 {
-		t.Errorf("everything was reached, but %q", missing)
+		t.Errorf("everything was reached: unreached = %q, want none", missing)
 	}
 	for _, r := range rarities {
 		if !slices.ContainsFunc(lanes, func(l lane) bool {
 			return slices.ContainsFunc(l.faults, func(f fault) bool { return r.after(f.name) })
 		}) {
-			t.Errorf("no fault brings about %q", r.name)
+			t.Errorf("rare state %q: no fault causes it", r.name)
 		}
 	}
 	delete(all.Faults, "slot moved")
 	delete(all.Reached, stoppedLost)
 	want := []string{`fault "slot moved"`, `state "` + stoppedLost + `"`}
 	if missing := unreached(options{}, []*summary{all}); !slices.Equal(missing, want) {
-		t.Errorf("missing %q, want %q", missing, want)
+		t.Errorf("unreached: got %q, want %q", missing, want)
 	}
 	if missing := unreached(options{skip: "slot|stopped"}, []*summary{all}); len(missing) > 0 {
 		t.Errorf("what was left out is missing: %q", missing)

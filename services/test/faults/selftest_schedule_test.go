@@ -22,11 +22,11 @@ func TestScheduleIsFair(t *testing.T) {
 					}
 				}
 				if s.missed[unfit] == 0 {
-					t.Errorf("%s, seed %d: %q was never tried", kind, seed, unfit)
+					t.Errorf("%s, seed %d: the fault %q, which never fits, was never tried", kind, seed, unfit)
 				}
 				for _, f := range s.faults {
 					if f.name != unfit && total[f.name] == 0 {
-						t.Errorf("%s, seed %d: %q never came", kind, seed, f.name)
+						t.Errorf("%s, seed %d: the fault %q was never chosen", kind, seed, f.name)
 					}
 				}
 			}

@@ -47,7 +47,7 @@ func newFixture(revocation made) *fixture {
 	return b
 }
 
-// answer returns an answer of validator 0 at a time, from data of an age.
+// answer returns an answer of validator 0 at a given time, from data of a given age.
 func (b *fixture) answer(at moment, age time.Duration, reason policy.Reason) *decision {
 	valid := reason == policy.TokenValid
 	return &decision{
@@ -56,7 +56,7 @@ func (b *fixture) answer(at moment, age time.Duration, reason policy.Reason) *de
 	}
 }
 
-// TestOracleAnswers: the oracle reports what is wrong, and nothing else.
+// TestOracleAnswers: the oracle reports wrong answers, and reports no right answer.
 func TestOracleAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		revocation made
@@ -279,7 +279,8 @@ func TestOracleSeesALostExpiry(t *testing.T) {
 	}
 }
 
-// TestOracleKnowsWhatDidNotReachTheStore: a command that did not reach Redis says nothing about the store.
+// TestOracleKnowsWhatDidNotReachTheStore: notAsked recognises the errors of commands that did not reach
+// Redis. Such an error says nothing about the store.
 func TestOracleKnowsWhatDidNotReachTheStore(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
@@ -293,12 +294,12 @@ func TestOracleKnowsWhatDidNotReachTheStore(t *testing.T) {
 		"no store":              {redisfeed.ErrNotInitialised, false},
 	} {
 		if got := notAsked(test.err); got != test.want {
-			t.Errorf("%s: %t", name, got)
+			t.Errorf("%s: notAsked = %t, want %t", name, got, !got)
 		}
 	}
 }
 
-// TestOracleStore: the oracle sees what the store lacks, and what it must not have.
+// TestOracleStore: the oracle finds the changes that the store lacks, and the tokens that it must not have.
 func TestOracleStore(t *testing.T) {
 	document := func(tokens ...record.Token) *record.Document {
 		return &record.Document{AppID: "app", Tokens: tokens, Enforcement: policy.Enforcement{Scopes: policy.ScopesOf(1)}}

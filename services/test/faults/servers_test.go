@@ -21,7 +21,7 @@ func (c *campaign) onMasters(ctx context.Context, args ...any) error {
 	return errors.Join(errs...)
 }
 
-// away suspends or kills a node, by a signal, and brings it back after a while.
+// away suspends or kills a node with a signal, and brings the node back after a while.
 func (c *trouble) away(ctx context.Context, n *node, longest time.Duration, r *rand.Rand, stop, start func()) error {
 	if !n.busy.TryLock() {
 		return errNotNow
@@ -87,7 +87,7 @@ func losingFailover(ctx context.Context, c *trouble, r *rand.Rand) error {
 			_ = replica.direct.Do(ctx, "CONFIG", "REWRITE").Err() // a sentinel may have made it store the wrong credentials
 		}
 	}
-	credentials(ctx, "nobody", "nothing") // the master rejects these from now on
+	credentials(ctx, "nobody", "nothing") // from here on, the master rejects these credentials
 	_ = n.direct.Do(ctx, "CLIENT", "KILL", "TYPE", "replica").Err()
 	pause(ctx, upTo(r, 1500*time.Millisecond))
 	n.server.Stop()
@@ -102,7 +102,8 @@ func losingFailover(ctx context.Context, c *trouble, r *rand.Rand) error {
 
 const noRevocation = "a revocation failed while Redis was out of memory"
 
-// outOfMemory leaves the masters no memory for a while. Revocations must still succeed.
+// outOfMemory limits the memory of the masters for a while, so that they reject most writes. Revocations must
+// still succeed.
 func outOfMemory(ctx context.Context, c *trouble, r *rand.Rand) error {
 	w := &writer{campaign: c.campaign, name: fmt.Sprint("oom", r.Uint32()), random: r}
 	a := w.oracle.newApp(w.next("app-"))

@@ -16,7 +16,7 @@ import (
 // spoiling is one way to damage a key unnoticed, like an attacker or an operator's mistake.
 type spoiling struct {
 	name string
-	// kinds are the types of Redis values that it is for.
+	// kinds are the types of Redis values that this way can damage.
 	kinds []string
 	// do damages the key. It returns errNotNow when there is nothing to damage.
 	do func(ctx context.Context, c *redis.Client, key string, r *rand.Rand) error
@@ -134,7 +134,7 @@ var (
 	}
 )
 
-// replace puts a value of another type in the place of a key, atomically.
+// replace atomically replaces the value of a key by a value of another type.
 func replace(put func(context.Context, redis.Cmdable, string)) func(context.Context, *redis.Client, string,
 	*rand.Rand) error {
 	return func(ctx context.Context, c *redis.Client, key string, _ *rand.Rand) error {
@@ -213,7 +213,7 @@ func flip(raw []byte, r *rand.Rand) string {
 	return string(raw)
 }
 
-// target is a key that can be damaged.
+// target is an existing key, which a spoiling can damage.
 type target struct {
 	name string
 	// partition is the partition of the key; everyPartition for a key of the whole store.
@@ -225,7 +225,7 @@ type target struct {
 // everyPartition is the partition of keys of the whole store.
 const everyPartition = -1
 
-// target chooses an existing key.
+// target returns a random existing key.
 func (c *campaign) target(ctx context.Context, r *rand.Rand) (t target, err error) {
 	t.partition = r.IntN(c.codec.Partitions())
 	keys := record.KeysOf(t.partition)
@@ -266,7 +266,7 @@ func (c *campaign) find(ctx context.Context, t target) (target, error) {
 	return t, errNotNow
 }
 
-// requestKey returns the key of the result of some request.
+// requestKey returns a key that holds the stored result of a request.
 func (c *campaign) requestKey(ctx context.Context) (target, error) {
 	for _, g := range c.topology.groups {
 		for cursor := uint64(0); ; {

@@ -14,7 +14,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 )
 
-// view is the content of the masters. Each partition was read at some time between begun and ended.
+// view is the content of all masters. Each partition was read at some time between begun and ended.
 type view struct {
 	from, to moment
 	// seen marks the partitions that some master had.
@@ -35,7 +35,7 @@ func look(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) 
 	return v, err
 }
 
-// lookAt is look for the partitions of some masters.
+// lookAt is like look, but reads only the partitions of the given masters.
 func lookAt(ctx context.Context, o *oracle, masters []*node, codec *record.Codec) (*view, error) {
 	v := &view{
 		from: o.now(), seen: make([]bool, codec.Partitions()), heads: map[int]record.Head{},
@@ -118,11 +118,11 @@ type gap struct {
 	// A missing revocation is never acceptable.
 	revocation bool
 	what       string
-	// holds reports whether a process that has this state of the app has the missing change.
+	// holds reports whether the missing change is part of a given state of the app.
 	holds func(policy.Enforcement, []policy.Token) bool
-	// rival reports whether the same token or setting was changed after a time, or may have been.
+	// rival reports whether the same token or setting was or may have been changed after a given time.
 	rival func(moment) bool
-	// adopt accepts what the store has instead.
+	// adopt makes the oracle accept the value that the store has instead.
 	adopt func(made)
 }
 
@@ -142,7 +142,7 @@ func (o *oracle) gaps(v *view) []gap {
 		for _, t := range a.list() {
 			name, stored := "token "+t.id+" of app "+a.id, credentialOf(tokens[t.id])
 			if stored.state == policy.Revoked && t.revoked.Load() != 0 {
-				continue // a token that was sent may exist
+				continue // a token may exist once its creation was sent
 			}
 			add(&all, v, a, t.state, stored.state, name, equal, t.changedSince,
 				func(_ policy.Enforcement, tokens []policy.Token, wanted policy.State) bool {
@@ -195,12 +195,12 @@ func within(stored, set expiry) bool {
 	return set.from <= stored.from && stored.to <= set.to
 }
 
-// among reports whether a condition holds for the token in a list of tokens.
+// among finds the token in a list of tokens, and reports whether a condition holds for it.
 func (t *token) among(tokens []policy.Token, holds func(policy.Token) bool) bool {
 	return slices.ContainsFunc(tokens, func(has policy.Token) bool { return has.ID == t.id && holds(has) })
 }
 
-// unknownTokens returns the tokens of a view that nobody can have made.
+// unknownTokens returns the tokens of a view that no writer can have created.
 func (o *oracle) unknownTokens(v *view) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -230,12 +230,12 @@ func (o *oracle) unknownTokens(v *view) []string {
 	return all
 }
 
-// changedSince reports whether a value was set after a time, or may have been.
+// changedSince reports whether a value was or may have been set after a given time.
 func (r *register[V]) changedSince(at moment) bool {
 	return slices.ContainsFunc(r.all(), func(w write[V]) bool { return w.acked == 0 || w.acked > at })
 }
 
-// changedSince reports whether any part of a token was changed after a time, or may have been.
+// changedSince reports whether any part of a token was or may have been changed after a given time.
 func (t *token) changedSince(at moment) bool {
 	return t.state.changedSince(at) || t.scopes.changedSince(at) || t.expiry.changedSince(at)
 }

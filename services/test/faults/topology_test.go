@@ -46,7 +46,7 @@ type group struct {
 	marks []mark
 }
 
-// mark says that a master was at an offset of its history at a moment, or later.
+// mark says that a master reached a replication offset at a moment, or later.
 type mark struct {
 	asked  moment
 	run    string
@@ -117,7 +117,7 @@ var kinds = map[string]func(testing.TB) *topology{
 
 func startSingle(t testing.TB) *topology { return startOne(t, "single", appendOnly()...) }
 
-// startRDB starts a server that only keeps snapshots: when told to, and at a shutdown.
+// startRDB starts a server that persists only RDB snapshots. It writes one on command and at a shutdown.
 func startRDB(t testing.TB) *topology {
 	return startOne(t, "rdb", "--save", "3600 1", "--maxmemory-policy", "noeviction")
 }
@@ -192,7 +192,8 @@ func (t *topology) nodes() []*node {
 }
 
 const (
-	// watchInterval is how often each node is asked, watchTimeout how long it may take to answer.
+	// watchInterval is the pause between two questions to a node. watchTimeout is how long the node may take
+	// to answer.
 	watchInterval = 50 * time.Millisecond
 	watchTimeout  = 250 * time.Millisecond
 	// marksKept is the number of marks of a group: a promoted replica may be this far behind.
@@ -276,9 +277,9 @@ func (g *group) note(n *node, before sighting) (floor moment, was bool) {
 			}
 		}
 	case old.up && !old.master:
-		floor = g.since // it stayed master while another one was beside it for a time
+		floor = g.since // the node stayed master while its group had a second master for a time
 	default:
-		return 0, false // a deposed master that does not know it yet
+		return 0, false // the node was deposed, but does not know it yet
 	}
 	g.master, g.marks, g.since = n, nil, before.asked
 	return floor, true
@@ -322,7 +323,7 @@ func (n *node) named() (string, error) {
 	return net.JoinHostPort(address[0], address[1]), nil
 }
 
-// whole returns nil when every server runs in its role.
+// whole returns nil when every server runs in its role, and otherwise an error that says what is wrong.
 func (t *topology) whole() error {
 	if _, err := t.masters(); err != nil {
 		return err

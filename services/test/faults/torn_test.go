@@ -31,7 +31,7 @@ func tearLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 			}
 			torn, what := how(full, int(kept.Size()), r)
 			c.note("%s", what)
-			// The damage begins before anybody reaches the server.
+			// Record the damage before any client can reach the server.
 			d.from = c.oracle.now()
 			c.oracle.damage(d)
 			return os.WriteFile(path, torn, 0o600)

@@ -25,7 +25,7 @@ const (
 	// gets before another app replaces it.
 	appsEach   = 12
 	tokensEach = 40
-	// callTimeout bounds one try, patience all tries of a call.
+	// callTimeout bounds one try of a call. patience bounds all tries of a call together.
 	callTimeout = 8 * time.Second
 	patience    = 30 * time.Second
 	// receiptWait is how long a call waits for its receipt. One in four waits longWait, which exceeds the
@@ -33,8 +33,8 @@ const (
 	receiptWait, longWait = 2 * time.Second, 5 * time.Second
 )
 
-// writer changes apps of its own, one change after the other, like a good client: it repeats a call with the
-// same request id until it knows the outcome.
+// writer changes apps that no other writer changes, one change after the other. Like a good client, it
+// repeats a call with the same request id until it knows the outcome.
 type writer struct {
 	*campaign
 	name   string
@@ -127,11 +127,11 @@ type response interface {
 	GetReceipt() *countersignv1.Receipt
 }
 
-// outcome is what is known about a call.
+// outcome is what the writer knows about a call.
 type outcome struct {
 	made
 	answer response // nil when no response came
-	// doubtful says that the change may have been made without a response, perhaps in addition to the one
+	// doubtful says that a try without a response may have made the change, perhaps in addition to the try
 	// with a response.
 	doubtful bool
 }
@@ -241,7 +241,7 @@ func (u *inFlight) end(w *writer) {
 	delete(u.sent, w)
 }
 
-// before reports whether one of them was sent before a time.
+// before reports whether one of these changes was sent before a given time.
 func (u *inFlight) before(at moment) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -276,7 +276,8 @@ func (w *writer) checkRefusal(t *token, reason string, definite bool, asked mome
 	}
 }
 
-// reasonOf returns why a call failed, and whether that is final: another try would be a new call.
+// reasonOf returns the reason why a call failed. It also reports whether the failure is final, so that
+// another try would be a new call.
 func reasonOf(err error) (reason string, definite bool) {
 	s, _ := status.FromError(err)
 	reason = s.Code().String()
@@ -293,8 +294,8 @@ func reasonOf(err error) (reason string, definite bool) {
 	return reason, true
 }
 
-// mayBeMade reports whether a failed call may have made its change. Only the answer of an authority is
-// certain.
+// mayBeMade reports whether a failed call may have made its change. Only an answer that comes from an
+// authority proves that it has not.
 func mayBeMade(reason string) bool {
 	return !slices.Contains([]string{
 		apierr.NotLoaded, apierr.StoreUnavailable, apierr.StoreForked, apierr.StoreUnhealed,
