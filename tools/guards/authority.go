@@ -27,7 +27,7 @@ var authorityGuards = []guard{
 	{
 		name:  "ceiling of operators' epochs",
 		file:  "services/store/tools/tools.go",
-		cuts:  []cut{{"			case !at.Plausible(highest):\n", "			case partition < 0:\n"}},
+		cuts:  []cut{{"			case !at.Plausible(highest):\n", "			case !at.Plausible(highest) && partition < 0:\n"}},
 		tests: "TestAdoptAboveAForgedPosition", packages: []string{"./services/store/tools"},
 	},
 	{
