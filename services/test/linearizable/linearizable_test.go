@@ -90,7 +90,8 @@ func TestManagementIsLinearizable(t *testing.T) {
 	proxy.SwallowReplies()
 	first := newCaller(callers + 1)
 	first.random = nil
-	unanswered := first.try(t.Context(), input{kind: create, app: appID(0), name: "n0"}, "first", began, 1, 200*time.Millisecond)
+	unanswered := first.try(t.Context(), input{kind: create, app: appID(0), name: "n0"}, "first", began,
+		1, 200*time.Millisecond)
 	proxy.Cut()
 	proxy.Restore()
 	if !unanswered.Output.(output).unknown {

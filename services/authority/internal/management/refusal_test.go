@@ -45,7 +45,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	other := errors.New("another error")
-	if got := refused(other); got != other {
+	if got := refused(other); !errors.Is(got, other) {
 		t.Errorf("an error that is no refusal became %v", got)
 	}
 }
