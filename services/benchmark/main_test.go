@@ -1,32 +1,15 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
 
 	"github.com/countersign/countersign/services/internal/cmdline/cmdlinetest"
 )
 
-// leakChecked fails a run of tests that leaves goroutines behind.
-type leakChecked struct{ *testing.M }
-
-// Run implements testscript.TestingM.
-func (m leakChecked) Run() int {
-	code := m.M.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		_, _ = os.Stderr.WriteString(err.Error() + "\n")
-		return 1
-	}
-	return code
-}
-
-func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"benchmark": main})
-}
+func TestMain(m *testing.M) { cmdlinetest.Main(m, "benchmark", main) }
 
 // The scripts run each command once. They look at no times.
 func TestScripts(t *testing.T) {

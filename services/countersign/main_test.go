@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
 
 	"github.com/countersign/countersign/deploy/redisacl"
 	"github.com/countersign/countersign/pkg/testkit/redistest"
@@ -16,22 +15,7 @@ import (
 	"github.com/countersign/countersign/services/test/cluster"
 )
 
-// leakChecked fails a test run that leaves goroutines behind.
-type leakChecked struct{ *testing.M }
-
-// Run implements testscript.TestingM.
-func (m leakChecked) Run() int {
-	code := m.M.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		_, _ = os.Stderr.WriteString(err.Error() + "\n")
-		return 1
-	}
-	return code
-}
-
-func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"countersign": main})
-}
+func TestMain(m *testing.M) { cmdlinetest.Main(m, "countersign", main) }
 
 // The scripts are the manual: commands with their output. They run against a real authority and two
 // validators over a real Redis. Each script has its own apps.

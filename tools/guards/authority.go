@@ -112,7 +112,7 @@ var authorityGuards = []guard{
 		tests: "TestSettlesAgain", packages: []string{"./services/authority/internal/healing"},
 	},
 	{
-		name: "a repetition is answered by whoever holds it", file: "services/store/update.go",
+		name: "a repetition is answered by an authority that holds the change", file: "services/store/update.go",
 		cuts: []cut{{`case err != nil:
 		return Result{}, refused, err
 	case stored != nil:`, `case stored != nil:`}},

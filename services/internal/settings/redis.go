@@ -13,9 +13,12 @@ import (
 
 // RedisURL defines a flag for the URL of a Redis, which may hold a password:
 //
-//	redis://[user:password@]host:port/db                           one server; rediss for TLS, unix with a path
-//	redis://host:port/db?master_name=NAME&addr=host:port...        sentinels; parameters username, password for Redis
+//	redis://[user:password@]host:port/db                           one server
+//	redis://host:port/db?master_name=NAME&addr=host:port...        sentinels
 //	redis://[user:password@]host:port?cluster=true&addr=host:port  nodes of a cluster
+//
+// The scheme rediss stands for TLS, and unix for a path. With sentinels, the parameters username and password
+// are those of Redis.
 //
 // Errors and help texts never contain the value. To log it, use RedactURL.
 func RedisURL(flags *pflag.FlagSet, name, value, usage string) *string {

@@ -29,8 +29,8 @@ func storeInit(g *globals) *cobra.Command {
 		Long: `Create the key ring if it is missing, and initialise the store. The command may be repeated: it
 changes neither an existing key ring nor an existing store.
 
-An authority and its validators need the same key ring file. Whoever has it and can write to Redis
-can forge every policy.`,
+An authority and its validators need the same key ring file. A person who has it and can write to
+Redis can forge every policy.`,
 		Example: "  countersign store init --redis-url redis://redis --keyring-file ring.json",
 	}
 	flags := cmd.Flags()
