@@ -33,6 +33,8 @@ type Validator struct {
 	KeyIDs      []string
 	// Orphans is how many orphans it holds.
 	Orphans int
+	// AwaitsFloor says that it waits for its floor, and does not follow the store yet. So its orphans stay.
+	AwaitsFloor bool
 	// Reported is when the latest report arrived, by the wall clock of the authority that received it.
 	Reported time.Time
 	// Gone says that the validator left the fleet, or was forgotten, at the time Reported.
@@ -130,7 +132,7 @@ func validatorToProto(v *Validator) *countersignv1.ValidatorRecord {
 		ValidatorId: v.ID, InstanceId: v.InstanceID, StartMillis: v.Start.UnixMilli(), Sequence: v.Sequence,
 		DataAgeMillis: v.DataAge.Milliseconds(), Stale: v.Stale, FencedAfterMillis: v.FencedAfter.Milliseconds(),
 		KeyIds: v.KeyIDs, OrphanCount: uint32(v.Orphans), ReportMillis: v.Reported.UnixMilli(), Gone: v.Gone,
-		Clock: v.Clock.ToProto(),
+		Clock: v.Clock.ToProto(), AwaitsFloor: v.AwaitsFloor,
 	}
 	for partition, at := range v.Cursors {
 		m.Cursors = append(m.Cursors, &countersignv1.Position{
@@ -146,7 +148,7 @@ func (c *Codec) validatorFromProto(m *countersignv1.ValidatorRecord) (*Validator
 		Sequence: m.GetSequence(),
 		DataAge:  time.Duration(m.GetDataAgeMillis()) * time.Millisecond, Stale: m.GetStale(),
 		FencedAfter: time.Duration(m.GetFencedAfterMillis()) * time.Millisecond,
-		KeyIDs:      m.GetKeyIds(), Orphans: int(m.GetOrphanCount()), Reported: time.UnixMilli(m.GetReportMillis()),
+		KeyIDs:      m.GetKeyIds(), Orphans: int(m.GetOrphanCount()), AwaitsFloor: m.GetAwaitsFloor(), Reported: time.UnixMilli(m.GetReportMillis()),
 		Gone:    m.GetGone(),
 		Cursors: make(map[int]Cursor, len(m.GetCursors())),
 	}

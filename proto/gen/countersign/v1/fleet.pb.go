@@ -1158,7 +1158,9 @@ type ValidatorRecord struct {
 	// The validator has left the fleet or was removed at report_millis.
 	Gone bool `protobuf:"varint,12,opt,name=gone,proto3" json:"gone,omitempty"`
 	// As in the latest report.
-	Clock         *ClockReading `protobuf:"bytes,13,opt,name=clock,proto3" json:"clock,omitempty"`
+	Clock *ClockReading `protobuf:"bytes,13,opt,name=clock,proto3" json:"clock,omitempty"`
+	// The validator still waits for its floor, and does not follow the store yet.
+	AwaitsFloor   bool `protobuf:"varint,14,opt,name=awaits_floor,json=awaitsFloor,proto3" json:"awaits_floor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1282,6 +1284,13 @@ func (x *ValidatorRecord) GetClock() *ClockReading {
 		return x.Clock
 	}
 	return nil
+}
+
+func (x *ValidatorRecord) GetAwaitsFloor() bool {
+	if x != nil {
+		return x.AwaitsFloor
+	}
+	return false
 }
 
 // FleetMembers lists every validator that joined and did not leave. It is stored beside the validators'
@@ -1494,7 +1503,7 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\n" +
 	"unreadable\x18\x0e \x01(\bR\n" +
 	"unreadable\x12!\n" +
-	"\fid_contested\x18\x0f \x01(\bR\vidContested\"\xdf\x03\n" +
+	"\fid_contested\x18\x0f \x01(\bR\vidContested\"\x82\x04\n" +
 	"\x0fValidatorRecord\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1510,7 +1519,8 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	" \x01(\rR\vorphanCount\x12#\n" +
 	"\rreport_millis\x18\v \x01(\x03R\freportMillis\x12\x12\n" +
 	"\x04gone\x18\f \x01(\bR\x04gone\x122\n" +
-	"\x05clock\x18\r \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x88\x01\n" +
+	"\x05clock\x18\r \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\x12!\n" +
+	"\fawaits_floor\x18\x0e \x01(\bR\vawaitsFloor\"\x88\x01\n" +
 	"\fFleetMembers\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12!\n" +
 	"\fsince_millis\x18\x02 \x01(\x03R\vsinceMillis\x129\n" +

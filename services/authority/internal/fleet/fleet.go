@@ -76,6 +76,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		ended: make(chan error, 1),
 	}
 	var floorKnown <-chan struct{} // nil after the floor was sent
+	var holder bool
 	select {
 	case m := <-incoming:
 		hello, err := r.readHello(m)
@@ -89,10 +90,14 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			return err
 		}
 		defer r.drop(own)
-		floor, known, later := r.Floor()
+		holder = len(hello.orphans) > 0
+		floor, known, later := r.Floor(holder)
 		floorKnown = later
 		if err := call.Send(welcome(floor, known, m)); err != nil {
 			return err
+		}
+		if known {
+			r.hasFloor(own)
 		}
 	case err := <-failed:
 		return endOf(err)
@@ -120,10 +125,11 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			}
 			answer = answerTo(m)
 		case <-floorKnown:
-			floor, known, later := r.Floor()
+			floor, known, later := r.Floor(holder)
 			if floorKnown = later; !known {
 				continue // the floor has become unavailable again
 			}
+			r.hasFloor(own)
 			answer = &countersignv1.ReportResponse{Floor: floorToProto(floor)}
 		case partition := <-own.wants:
 			answer = &countersignv1.ReportResponse{LinksWanted: []uint32{uint32(partition)}}

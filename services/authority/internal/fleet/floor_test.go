@@ -11,7 +11,7 @@ import (
 // wantFloor checks the floor of partition 0. The zero cursor as want means that the floor is not available.
 func (a *authority) wantFloor(when string, want record.Cursor) {
 	a.t.Helper()
-	floor, known, _ := a.Floor()
+	floor, known, _ := a.Floor(false)
 	if known != (want != record.Cursor{}) {
 		a.t.Errorf("%s: the floor is known: got %t, want the opposite", when, known)
 	}
@@ -44,7 +44,7 @@ func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 		fresh.wantFloor("when the restarted validator has joined", record.Cursor{})
 		time.Sleep(time.Second)
 		fresh.wantFloor("a second later", record.Cursor{})
-		_, _, known := fresh.Floor()
+		_, _, known := fresh.Floor(false)
 		knows.mustJoin(fresh, to(at(1, 9)))
 		fresh.wantFloor("when the validator with the later position has reported", at(1, 9))
 		select {
@@ -117,7 +117,7 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				running.wantFloor("before", at(1, 9))
 				healed := lacks(t, f, running, knows)
 				running.wantFloor("while the store lacks the change", record.Cursor{})
-				_, _, known := running.Floor()
+				_, _, known := running.Floor(false)
 				select {
 				case <-known:
 					t.Error("the floor is not known, but its channel is closed")
@@ -133,6 +133,53 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOrphansOfValidatorsThatWaitHoldUpNoHolder: validators with orphans from their snapshot files start
+// again. They follow no epoch that settles these orphans before they have the floor. So none of them waits
+// for its own orphans, or for those of another one that waits too. A validator without orphans waits for all.
+func TestOrphansOfValidatorsThatWaitHoldUpNoHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		here, there := f.authority(), f.authority()
+		alive(t, 2*time.Second, f.validator("runs", 0).mustJoin(here, to(at(2, 5))))
+		back := func(id string, a *authority) *reporter {
+			v := f.validator(id, 0)
+			v.hello.orphans = map[int][]record.Tag{0: {at(1, 9).Tag}}
+			v.mustJoin(a, to(at(1, 8)))
+			v.hello.orphans = nil
+			return v
+		}
+		first, second := back("first", here), back("second", there)
+		time.Sleep(time.Second)
+		for name, a := range map[string]*authority{"here": here, "there": there} {
+			if _, known, _ := a.Floor(true); !known {
+				t.Errorf("%s, while two validators with orphans wait: a validator with orphans gets no floor", name)
+			}
+			if _, known, _ := a.Floor(false); known {
+				t.Errorf("%s, while two validators with orphans wait: a validator without orphans gets a floor", name)
+			}
+		}
+		here.hasFloor(first.stream)
+		alive(t, time.Second, first, second)
+		time.Sleep(publishInterval + time.Millisecond)
+		for name, a := range map[string]*authority{"here": here, "there": there} {
+			if _, known, _ := a.Floor(true); known {
+				t.Errorf("%s, when one of the two follows the store: a validator with orphans does not wait for it", name)
+			}
+		}
+		_, _, known := here.Floor(true)
+		if err := first.holdOn(at(2, 5)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(sweepInterval)
+		synctest.Wait()
+		select {
+		case <-known:
+		default:
+			t.Error("the orphans of the one that follows are settled, and the other one still waits")
+		}
+	})
 }
 
 // TestFloorWaitsForHealingNoLongerThanALease: orphans that are never healed, or that a validator falsely
@@ -242,11 +289,11 @@ func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
 		a.stop()
 		time.Sleep(time.Minute)
 		b := f.authority()
-		if _, known, _ := b.Floor(); known {
+		if _, known, _ := b.Floor(false); known {
 			t.Error("the floor is known before v has reported, and v was reporting when the authority stopped")
 		}
 		v.mustJoin(b, first())
-		if _, known, _ := b.Floor(); !known {
+		if _, known, _ := b.Floor(false); !known {
 			t.Error("the floor is not known after v has reported: it waits for w, which was LOST")
 		}
 	})

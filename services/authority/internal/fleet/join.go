@@ -33,7 +33,7 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	if err != nil {
 		return err
 	}
-	v.Reported = time.Now()
+	v.Reported, v.AwaitsFloor = time.Now(), true
 	raw, err := r.put(ctx, &v)
 	if err != nil && !known {
 		return errNotShared.Because(err)
@@ -57,7 +57,7 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	if m.stream != nil {
 		m.stream.end(errElsewhere)
 	}
-	m.stream, m.Start, m.FencedAfter = s, v.Start, v.FencedAfter
+	m.stream, m.Start, m.FencedAfter, m.AwaitsFloor = s, v.Start, v.FencedAfter, true
 	if raw != "" {
 		m.stored = raw
 	}
