@@ -89,6 +89,71 @@ func (ReadinessVerdict) EnumDescriptor() ([]byte, []int) {
 	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{0}
 }
 
+// NoticeKind is what a notice warns of.
+type NoticeKind int32
+
+const (
+	// Never answered.
+	NoticeKind_NOTICE_KIND_UNSPECIFIED NoticeKind = 0
+	// A token that is still used expires within 7 days.
+	NoticeKind_NOTICE_KIND_TOKEN_EXPIRES NoticeKind = 1
+	// An unscoped token is used while a scope is enforced.
+	NoticeKind_NOTICE_KIND_UNSCOPED_TOKEN NoticeKind = 2
+	// The old token of a rotation is still used a day before its end.
+	NoticeKind_NOTICE_KIND_ROTATION_ENDS NoticeKind = 3
+	// A trial of enforcement ends within the hour.
+	NoticeKind_NOTICE_KIND_TRIAL_ENDS NoticeKind = 4
+	// Requests with the app's own tokens are rejected by enforcement.
+	NoticeKind_NOTICE_KIND_OWN_TOKENS_REJECTED NoticeKind = 5
+)
+
+// Enum value maps for NoticeKind.
+var (
+	NoticeKind_name = map[int32]string{
+		0: "NOTICE_KIND_UNSPECIFIED",
+		1: "NOTICE_KIND_TOKEN_EXPIRES",
+		2: "NOTICE_KIND_UNSCOPED_TOKEN",
+		3: "NOTICE_KIND_ROTATION_ENDS",
+		4: "NOTICE_KIND_TRIAL_ENDS",
+		5: "NOTICE_KIND_OWN_TOKENS_REJECTED",
+	}
+	NoticeKind_value = map[string]int32{
+		"NOTICE_KIND_UNSPECIFIED":         0,
+		"NOTICE_KIND_TOKEN_EXPIRES":       1,
+		"NOTICE_KIND_UNSCOPED_TOKEN":      2,
+		"NOTICE_KIND_ROTATION_ENDS":       3,
+		"NOTICE_KIND_TRIAL_ENDS":          4,
+		"NOTICE_KIND_OWN_TOKENS_REJECTED": 5,
+	}
+)
+
+func (x NoticeKind) Enum() *NoticeKind {
+	p := new(NoticeKind)
+	*p = x
+	return p
+}
+
+func (x NoticeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NoticeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_countersign_v1_authority_proto_enumTypes[1].Descriptor()
+}
+
+func (NoticeKind) Type() protoreflect.EnumType {
+	return &file_countersign_v1_authority_proto_enumTypes[1]
+}
+
+func (x NoticeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NoticeKind.Descriptor instead.
+func (NoticeKind) EnumDescriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{1}
+}
+
 // Token is a named credential of one app. It never holds its secret.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -122,7 +187,8 @@ type Token struct {
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// When the token was revoked. Absent when it was not.
 	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
-	// When the token was last used for each scope. Not filled yet.
+	// When a request last carried the token, for each scope, whatever the verdict was (B22). Empty when it was
+	// never used, or when the usage counts cannot be read. Only in responses to GetToken and ListTokens.
 	LastUses []*LastUse `protobuf:"bytes,13,rep,name=last_uses,json=lastUses,proto3" json:"last_uses,omitempty"`
 	// The token that this token replaces. Empty when it replaces none.
 	PredecessorId string `protobuf:"bytes,14,opt,name=predecessor_id,json=predecessorId,proto3" json:"predecessor_id,omitempty"`
@@ -133,8 +199,10 @@ type Token struct {
 	// When the overlap of the token's rotation ends. Absent when the token was not rotated, or when a later
 	// expiry replaced the overlap. A successor inherits the token's own expiry, never the end of an overlap.
 	OverlapEndTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=overlap_end_time,json=overlapEndTime,proto3" json:"overlap_end_time,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The overlap ends earlier, once no request has carried the token for so long. Absent when it does not.
+	UntilUnused   *durationpb.Duration `protobuf:"bytes,18,opt,name=until_unused,json=untilUnused,proto3" json:"until_unused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Token) Reset() {
@@ -282,6 +350,13 @@ func (x *Token) GetImported() bool {
 func (x *Token) GetOverlapEndTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.OverlapEndTime
+	}
+	return nil
+}
+
+func (x *Token) GetUntilUnused() *durationpb.Duration {
+	if x != nil {
+		return x.UntilUnused
 	}
 	return nil
 }
@@ -1168,8 +1243,10 @@ type RevokeTokenRequest struct {
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// As in CreateTokenRequest.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,5,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Change nothing; return the token as it would be, with warnings.
+	ValidateOnly  bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevokeTokenRequest) Reset() {
@@ -1237,6 +1314,13 @@ func (x *RevokeTokenRequest) GetWaitForPropagation() *durationpb.Duration {
 	return nil
 }
 
+func (x *RevokeTokenRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // RevokeTokenResponse is the token after the change.
 type RevokeTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1247,7 +1331,9 @@ type RevokeTokenResponse struct {
 	// The validators that have applied the change, when the request asked to wait.
 	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	// How well a failover would preserve the change.
-	Durability    *Durability `protobuf:"bytes,4,opt,name=durability,proto3" json:"durability,omitempty"`
+	Durability *Durability `protobuf:"bytes,4,opt,name=durability,proto3" json:"durability,omitempty"`
+	// Who would notice; text for people. Only with validate_only.
+	Warnings      []string `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1306,6 +1392,13 @@ func (x *RevokeTokenResponse) GetReceipt() *Receipt {
 func (x *RevokeTokenResponse) GetDurability() *Durability {
 	if x != nil {
 		return x.Durability
+	}
+	return nil
+}
+
+func (x *RevokeTokenResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -1625,8 +1718,11 @@ type RotateTokenRequest struct {
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// As in CreateTokenRequest.
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,5,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// End the overlap earlier: once no request has carried the old token for so long, from 1 hour to 35 days.
+	// Then an absent overlap means 90 days.
+	UntilUnused   *durationpb.Duration `protobuf:"bytes,6,opt,name=until_unused,json=untilUnused,proto3" json:"until_unused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RotateTokenRequest) Reset() {
@@ -1690,6 +1786,13 @@ func (x *RotateTokenRequest) GetRequestId() string {
 func (x *RotateTokenRequest) GetWaitForPropagation() *durationpb.Duration {
 	if x != nil {
 		return x.WaitForPropagation
+	}
+	return nil
+}
+
+func (x *RotateTokenRequest) GetUntilUnused() *durationpb.Duration {
+	if x != nil {
+		return x.UntilUnused
 	}
 	return nil
 }
@@ -2401,10 +2504,10 @@ type SetEnforcementRequest struct {
 	TrialEndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=trial_end_time,json=trialEndTime,proto3" json:"trial_end_time,omitempty"`
 	// Change nothing; return the app as it would be, with the warnings.
 	ValidateOnly bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	// Switch on even if requests would be rejected. Has no effect until readiness is implemented.
+	// Switch on even if the readiness report has blockers, or cannot be made.
 	AllowRejections bool `protobuf:"varint,5,opt,name=allow_rejections,json=allowRejections,proto3" json:"allow_rejections,omitempty"`
 	// The share of requests with a missing, unknown or malformed token, 0 to 1, above which switching on fails.
-	// Absent: 0.01. Has no effect until readiness is implemented.
+	// Absent: 0.01.
 	MaxRejectedRatio *float64 `protobuf:"fixed64,6,opt,name=max_rejected_ratio,json=maxRejectedRatio,proto3,oneof" json:"max_rejected_ratio,omitempty"`
 	// Compared with the app's etag when not empty.
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
@@ -2414,8 +2517,10 @@ type SetEnforcementRequest struct {
 	WaitForPropagation *durationpb.Duration `protobuf:"bytes,9,opt,name=wait_for_propagation,json=waitForPropagation,proto3" json:"wait_for_propagation,omitempty"`
 	// Instead of trial_end_time: the length of the trial from the change on, as ttl in CreateTokenRequest.
 	TrialDuration *durationpb.Duration `protobuf:"bytes,10,opt,name=trial_duration,json=trialDuration,proto3" json:"trial_duration,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// How far back the readiness report looks. Absent: 24 h. At most 35 days.
+	ReadinessWindow *durationpb.Duration `protobuf:"bytes,11,opt,name=readiness_window,json=readinessWindow,proto3" json:"readiness_window,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SetEnforcementRequest) Reset() {
@@ -2518,12 +2623,19 @@ func (x *SetEnforcementRequest) GetTrialDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *SetEnforcementRequest) GetReadinessWindow() *durationpb.Duration {
+	if x != nil {
+		return x.ReadinessWindow
+	}
+	return nil
+}
+
 // SetEnforcementResponse is the app after the change.
 type SetEnforcementResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app. With validate_only, the app as it would be.
 	App *App `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
-	// What enforcement would reject. Not filled yet.
+	// What enforcement would reject. Absent when no scope was switched on.
 	Readiness *Readiness `protobuf:"bytes,2,opt,name=readiness,proto3" json:"readiness,omitempty"`
 	// Text for people.
 	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
@@ -2614,10 +2726,13 @@ type GetReadinessRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app. Required.
 	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	// How far back the report looks. Absent: 24 h. At most 35 days.
-	Window        *durationpb.Duration `protobuf:"bytes,2,opt,name=window,proto3" json:"window,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// How far back the report looks. Absent: 24 h. At most 35 days. It begins at a full hour; a window of more
+	// than 48 h begins at midnight UTC.
+	Window *durationpb.Duration `protobuf:"bytes,2,opt,name=window,proto3" json:"window,omitempty"`
+	// As in SetEnforcementRequest.
+	MaxRejectedRatio *float64 `protobuf:"fixed64,3,opt,name=max_rejected_ratio,json=maxRejectedRatio,proto3,oneof" json:"max_rejected_ratio,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetReadinessRequest) Reset() {
@@ -2662,6 +2777,13 @@ func (x *GetReadinessRequest) GetWindow() *durationpb.Duration {
 		return x.Window
 	}
 	return nil
+}
+
+func (x *GetReadinessRequest) GetMaxRejectedRatio() float64 {
+	if x != nil && x.MaxRejectedRatio != nil {
+		return *x.MaxRejectedRatio
+	}
+	return 0
 }
 
 // GetReadinessResponse is an app's readiness.
@@ -2710,7 +2832,9 @@ func (x *GetReadinessResponse) GetReadiness() *Readiness {
 	return nil
 }
 
-// Readiness is the report on what enforcement would reject.
+// Readiness is the report on what enforcement would reject. Requests are judged by the app's present tokens
+// where a token was recognised: when a token got a missing scope meanwhile, its earlier requests count as
+// accepted.
 type Readiness struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app.
@@ -2726,7 +2850,13 @@ type Readiness struct {
 	// Why the verdict is NOT_READY; text for people.
 	Blockers []string `protobuf:"bytes,6,rep,name=blockers,proto3" json:"blockers,omitempty"`
 	// Other findings; text for people.
-	Warnings      []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The validators of whose requests some are missing, as sentences; set when the verdict is INCOMPLETE.
+	Missing []string `protobuf:"bytes,8,rep,name=missing,proto3" json:"missing,omitempty"`
+	// The app's tokens that are not revoked, in order of creation, and what they were used for. Empty in lists.
+	Tokens []*TokenUsage `protobuf:"bytes,9,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// The findings that need somebody before a time, as sent to the webhook.
+	Notices       []*Notice `protobuf:"bytes,10,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2810,6 +2940,27 @@ func (x *Readiness) GetWarnings() []string {
 	return nil
 }
 
+func (x *Readiness) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *Readiness) GetTokens() []*TokenUsage {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *Readiness) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
+}
+
 // ScopeReadiness is the part of the report about one scope.
 type ScopeReadiness struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2819,8 +2970,10 @@ type ScopeReadiness struct {
 	Requests uint64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
 	// Requests that enforcement would reject.
 	Rejected uint64 `protobuf:"varint,3,opt,name=rejected,proto3" json:"rejected,omitempty"`
-	// The rejected requests by reason and token.
-	Rejections    []*UsageCount `protobuf:"bytes,4,rep,name=rejections,proto3" json:"rejections,omitempty"`
+	// The rejected requests by reason and token, the most frequent first. Empty in lists.
+	Rejections []*UsageCount `protobuf:"bytes,4,rep,name=rejections,proto3" json:"rejections,omitempty"`
+	// Whether the scope is enforced now.
+	Enforced      bool `protobuf:"varint,5,opt,name=enforced,proto3" json:"enforced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2883,6 +3036,509 @@ func (x *ScopeReadiness) GetRejections() []*UsageCount {
 	return nil
 }
 
+func (x *ScopeReadiness) GetEnforced() bool {
+	if x != nil {
+		return x.Enforced
+	}
+	return false
+}
+
+// TokenUsage is the use of one token in the window of a report.
+type TokenUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// The token's name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The token's present state.
+	State TokenState `protobuf:"varint,3,opt,name=state,proto3,enum=countersign.v1.TokenState" json:"state,omitempty"`
+	// Whether the token is unscoped.
+	Unscoped bool `protobuf:"varint,4,opt,name=unscoped,proto3" json:"unscoped,omitempty"`
+	// Requests that carried the token. 0: it was not used in the window.
+	Requests uint64 `protobuf:"varint,5,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Those of them that enforcement would reject.
+	Rejected uint64 `protobuf:"varint,6,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// When the token was last used for each scope, also before the window.
+	LastUses      []*LastUse `protobuf:"bytes,7,rep,name=last_uses,json=lastUses,proto3" json:"last_uses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenUsage) Reset() {
+	*x = TokenUsage{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenUsage) ProtoMessage() {}
+
+func (x *TokenUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenUsage.ProtoReflect.Descriptor instead.
+func (*TokenUsage) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *TokenUsage) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *TokenUsage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenUsage) GetState() TokenState {
+	if x != nil {
+		return x.State
+	}
+	return TokenState_TOKEN_STATE_UNSPECIFIED
+}
+
+func (x *TokenUsage) GetUnscoped() bool {
+	if x != nil {
+		return x.Unscoped
+	}
+	return false
+}
+
+func (x *TokenUsage) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *TokenUsage) GetRejected() uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *TokenUsage) GetLastUses() []*LastUse {
+	if x != nil {
+		return x.LastUses
+	}
+	return nil
+}
+
+// Notice warns of harm before it happens. Each is sent to the webhook once.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The same for every delivery of this notice.
+	NoticeId string `protobuf:"bytes,1,opt,name=notice_id,json=noticeId,proto3" json:"notice_id,omitempty"`
+	// What it warns of.
+	Kind NoticeKind `protobuf:"varint,2,opt,name=kind,proto3,enum=countersign.v1.NoticeKind" json:"kind,omitempty"`
+	// The app.
+	AppId string `protobuf:"bytes,3,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
+	// The token; empty when the notice is not about one token.
+	TokenId string `protobuf:"bytes,4,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// A sentence that says what to do.
+	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	// When it was first found.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When the harm happens. Absent when it happens already.
+	DueTime       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Notice) GetNoticeId() string {
+	if x != nil {
+		return x.NoticeId
+	}
+	return ""
+}
+
+func (x *Notice) GetKind() NoticeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return NoticeKind_NOTICE_KIND_UNSPECIFIED
+}
+
+func (x *Notice) GetAppId() string {
+	if x != nil {
+		return x.AppId
+	}
+	return ""
+}
+
+func (x *Notice) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Notice) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Notice) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Notice) GetDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DueTime
+	}
+	return nil
+}
+
+// ListReadinessRequest asks for a page of the readiness of all apps.
+type ListReadinessRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The largest number to return. 0 means 100; more than 1,000 means 1,000; a negative number is
+	// INVALID_ARGUMENT.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the previous response; empty for the first page. The other fields must be the same as for the first
+	// page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// As in GetReadinessRequest.
+	Window        *durationpb.Duration `protobuf:"bytes,3,opt,name=window,proto3" json:"window,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReadinessRequest) Reset() {
+	*x = ListReadinessRequest{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReadinessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReadinessRequest) ProtoMessage() {}
+
+func (x *ListReadinessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReadinessRequest.ProtoReflect.Descriptor instead.
+func (*ListReadinessRequest) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListReadinessRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListReadinessRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListReadinessRequest) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+// ListReadinessResponse is a page of the readiness of all apps.
+type ListReadinessResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reports in short, worst first: NOT_READY by rejected requests, then INCOMPLETE, NO_TRAFFIC and READY.
+	// All pages show the state at the first page, for some minutes; then the page token is INVALID_ARGUMENT.
+	Apps []*Readiness `protobuf:"bytes,1,rep,name=apps,proto3" json:"apps,omitempty"`
+	// For the next page; empty after the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// As in ListAppsResponse.
+	Unreachable   []string `protobuf:"bytes,3,rep,name=unreachable,proto3" json:"unreachable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReadinessResponse) Reset() {
+	*x = ListReadinessResponse{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReadinessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReadinessResponse) ProtoMessage() {}
+
+func (x *ListReadinessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReadinessResponse.ProtoReflect.Descriptor instead.
+func (*ListReadinessResponse) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ListReadinessResponse) GetApps() []*Readiness {
+	if x != nil {
+		return x.Apps
+	}
+	return nil
+}
+
+func (x *ListReadinessResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListReadinessResponse) GetUnreachable() []string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return nil
+}
+
+// FindTokenRequest asks whose a secret is.
+type FindTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret, at most 4 KiB. White space at its ends is dropped. Required. Never logged.
+	Secret        string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindTokenRequest) Reset() {
+	*x = FindTokenRequest{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindTokenRequest) ProtoMessage() {}
+
+func (x *FindTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindTokenRequest.ProtoReflect.Descriptor instead.
+func (*FindTokenRequest) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *FindTokenRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+// FindTokenResponse is the tokens that have a secret.
+type FindTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tokens, ordered by app_id.
+	Tokens []*FoundToken `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// As in RevokeSecretResponse.
+	UnverifiedAppIds []string `protobuf:"bytes,2,rep,name=unverified_app_ids,json=unverifiedAppIds,proto3" json:"unverified_app_ids,omitempty"`
+	// As in RevokeSecretResponse.
+	Incomplete    bool `protobuf:"varint,3,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindTokenResponse) Reset() {
+	*x = FindTokenResponse{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindTokenResponse) ProtoMessage() {}
+
+func (x *FindTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindTokenResponse.ProtoReflect.Descriptor instead.
+func (*FindTokenResponse) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *FindTokenResponse) GetTokens() []*FoundToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *FindTokenResponse) GetUnverifiedAppIds() []string {
+	if x != nil {
+		return x.UnverifiedAppIds
+	}
+	return nil
+}
+
+func (x *FindTokenResponse) GetIncomplete() bool {
+	if x != nil {
+		return x.Incomplete
+	}
+	return false
+}
+
+// FoundToken is one token that has the secret.
+type FoundToken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The app.
+	AppId string `protobuf:"bytes,1,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
+	// The token. Only its state is set when it was revoked so long ago that only its digest is remembered.
+	Token         *Token `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FoundToken) Reset() {
+	*x = FoundToken{}
+	mi := &file_countersign_v1_authority_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FoundToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FoundToken) ProtoMessage() {}
+
+func (x *FoundToken) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_authority_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FoundToken.ProtoReflect.Descriptor instead.
+func (*FoundToken) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *FoundToken) GetAppId() string {
+	if x != nil {
+		return x.AppId
+	}
+	return ""
+}
+
+func (x *FoundToken) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
 // WaitForPropagationRequest asks for a receipt.
 type WaitForPropagationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2894,7 +3550,7 @@ type WaitForPropagationRequest struct {
 
 func (x *WaitForPropagationRequest) Reset() {
 	*x = WaitForPropagationRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	mi := &file_countersign_v1_authority_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3562,7 @@ func (x *WaitForPropagationRequest) String() string {
 func (*WaitForPropagationRequest) ProtoMessage() {}
 
 func (x *WaitForPropagationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[35]
+	mi := &file_countersign_v1_authority_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3575,7 @@ func (x *WaitForPropagationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForPropagationRequest.ProtoReflect.Descriptor instead.
 func (*WaitForPropagationRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{35}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WaitForPropagationRequest) GetConsistencyToken() string {
@@ -2940,7 +3596,7 @@ type WaitForPropagationResponse struct {
 
 func (x *WaitForPropagationResponse) Reset() {
 	*x = WaitForPropagationResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2952,7 +3608,7 @@ func (x *WaitForPropagationResponse) String() string {
 func (*WaitForPropagationResponse) ProtoMessage() {}
 
 func (x *WaitForPropagationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[36]
+	mi := &file_countersign_v1_authority_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2965,7 +3621,7 @@ func (x *WaitForPropagationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForPropagationResponse.ProtoReflect.Descriptor instead.
 func (*WaitForPropagationResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{36}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WaitForPropagationResponse) GetReceipt() *Receipt {
@@ -2984,7 +3640,7 @@ type ListValidatorsRequest struct {
 
 func (x *ListValidatorsRequest) Reset() {
 	*x = ListValidatorsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	mi := &file_countersign_v1_authority_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3652,7 @@ func (x *ListValidatorsRequest) String() string {
 func (*ListValidatorsRequest) ProtoMessage() {}
 
 func (x *ListValidatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[37]
+	mi := &file_countersign_v1_authority_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3665,7 @@ func (x *ListValidatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValidatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListValidatorsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{37}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{44}
 }
 
 // ListValidatorsResponse is the fleet.
@@ -3023,7 +3679,7 @@ type ListValidatorsResponse struct {
 
 func (x *ListValidatorsResponse) Reset() {
 	*x = ListValidatorsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	mi := &file_countersign_v1_authority_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3691,7 @@ func (x *ListValidatorsResponse) String() string {
 func (*ListValidatorsResponse) ProtoMessage() {}
 
 func (x *ListValidatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[38]
+	mi := &file_countersign_v1_authority_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3704,7 @@ func (x *ListValidatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListValidatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListValidatorsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{38}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListValidatorsResponse) GetValidators() []*Validator {
@@ -3069,7 +3725,7 @@ type ForgetValidatorRequest struct {
 
 func (x *ForgetValidatorRequest) Reset() {
 	*x = ForgetValidatorRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	mi := &file_countersign_v1_authority_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3737,7 @@ func (x *ForgetValidatorRequest) String() string {
 func (*ForgetValidatorRequest) ProtoMessage() {}
 
 func (x *ForgetValidatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[39]
+	mi := &file_countersign_v1_authority_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3750,7 @@ func (x *ForgetValidatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetValidatorRequest.ProtoReflect.Descriptor instead.
 func (*ForgetValidatorRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{39}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ForgetValidatorRequest) GetValidatorId() string {
@@ -3113,7 +3769,7 @@ type ForgetValidatorResponse struct {
 
 func (x *ForgetValidatorResponse) Reset() {
 	*x = ForgetValidatorResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	mi := &file_countersign_v1_authority_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3781,7 @@ func (x *ForgetValidatorResponse) String() string {
 func (*ForgetValidatorResponse) ProtoMessage() {}
 
 func (x *ForgetValidatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[40]
+	mi := &file_countersign_v1_authority_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3794,7 @@ func (x *ForgetValidatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetValidatorResponse.ProtoReflect.Descriptor instead.
 func (*ForgetValidatorResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{40}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{47}
 }
 
 // ListAuditEventsRequest asks for a page of the audit trail.
@@ -3157,7 +3813,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[41]
+	mi := &file_countersign_v1_authority_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3169,7 +3825,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[41]
+	mi := &file_countersign_v1_authority_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3182,7 +3838,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{41}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListAuditEventsRequest) GetAppId() string {
@@ -3219,7 +3875,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[42]
+	mi := &file_countersign_v1_authority_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3231,7 +3887,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[42]
+	mi := &file_countersign_v1_authority_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3244,7 +3900,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{42}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -3304,14 +3960,16 @@ type AuditEvent struct {
 	// With method Heal: the values that the merge of two histories of the app gave up, because both had changed
 	// the same (B30). With method Repair: the change that could not be made again, so that the app stays
 	// undecided; without app_id, the fields and keys that were removed.
-	GivenUp       []*GivenUp `protobuf:"bytes,18,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	GivenUp []*GivenUp `protobuf:"bytes,18,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	// With allow_rejections: what enforcement would have rejected, for each scope that was switched on.
+	RejectedScopes []*ScopeReadiness `protobuf:"bytes,19,rep,name=rejected_scopes,json=rejectedScopes,proto3" json:"rejected_scopes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	mi := &file_countersign_v1_authority_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3323,7 +3981,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[43]
+	mi := &file_countersign_v1_authority_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3336,7 +3994,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{43}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AuditEvent) GetEventTime() *timestamppb.Timestamp {
@@ -3465,6 +4123,13 @@ func (x *AuditEvent) GetGivenUp() []*GivenUp {
 	return nil
 }
 
+func (x *AuditEvent) GetRejectedScopes() []*ScopeReadiness {
+	if x != nil {
+		return x.RejectedScopes
+	}
+	return nil
+}
+
 // HealedChange is a change that the store had lost.
 type HealedChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3482,7 +4147,7 @@ type HealedChange struct {
 
 func (x *HealedChange) Reset() {
 	*x = HealedChange{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[44]
+	mi := &file_countersign_v1_authority_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +4159,7 @@ func (x *HealedChange) String() string {
 func (*HealedChange) ProtoMessage() {}
 
 func (x *HealedChange) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[44]
+	mi := &file_countersign_v1_authority_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +4172,7 @@ func (x *HealedChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealedChange.ProtoReflect.Descriptor instead.
 func (*HealedChange) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{44}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HealedChange) GetIdentities() []string {
@@ -3557,7 +4222,7 @@ type GivenUp struct {
 
 func (x *GivenUp) Reset() {
 	*x = GivenUp{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[45]
+	mi := &file_countersign_v1_authority_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +4234,7 @@ func (x *GivenUp) String() string {
 func (*GivenUp) ProtoMessage() {}
 
 func (x *GivenUp) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[45]
+	mi := &file_countersign_v1_authority_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +4247,7 @@ func (x *GivenUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GivenUp.ProtoReflect.Descriptor instead.
 func (*GivenUp) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{45}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GivenUp) GetTokenId() string {
@@ -3626,7 +4291,7 @@ type TokenChange struct {
 
 func (x *TokenChange) Reset() {
 	*x = TokenChange{}
-	mi := &file_countersign_v1_authority_proto_msgTypes[46]
+	mi := &file_countersign_v1_authority_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3638,7 +4303,7 @@ func (x *TokenChange) String() string {
 func (*TokenChange) ProtoMessage() {}
 
 func (x *TokenChange) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_authority_proto_msgTypes[46]
+	mi := &file_countersign_v1_authority_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3651,7 +4316,7 @@ func (x *TokenChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenChange.ProtoReflect.Descriptor instead.
 func (*TokenChange) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{46}
+	return file_countersign_v1_authority_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TokenChange) GetBefore() *Token {
@@ -3672,7 +4337,7 @@ var File_countersign_v1_authority_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecountersign/v1/authority.proto\x12\x0ecountersign.v1\x1a\x1acountersign/v1/fleet.proto\x1a\x1bcountersign/v1/policy.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x05\n" +
+	"\x1ecountersign/v1/authority.proto\x12\x0ecountersign.v1\x1a\x1acountersign/v1/fleet.proto\x1a\x1bcountersign/v1/policy.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x86\x06\n" +
 	"\x05Token\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12-\n" +
@@ -3696,7 +4361,8 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x0epredecessor_id\x18\x0e \x01(\tR\rpredecessorId\x12!\n" +
 	"\fsuccessor_id\x18\x0f \x01(\tR\vsuccessorId\x12\x1a\n" +
 	"\bimported\x18\x10 \x01(\bR\bimported\x12D\n" +
-	"\x10overlap_end_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0eoverlapEndTime\"m\n" +
+	"\x10overlap_end_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0eoverlapEndTime\x12<\n" +
+	"\funtil_unused\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\vuntilUnused\"m\n" +
 	"\aLastUse\x12+\n" +
 	"\x05scope\x18\x01 \x01(\x0e2\x15.countersign.v1.ScopeR\x05scope\x125\n" +
 	"\buse_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\auseTime\"\x8f\x04\n" +
@@ -3768,21 +4434,23 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
 	"\n" +
 	"durability\x18\x04 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
-	"durability\"\xd7\x01\n" +
+	"durability\"\xfc\x01\n" +
 	"\x12RevokeTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12#\n" +
 	"\rallow_lockout\x18\x03 \x01(\bR\fallowLockout\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xde\x01\n" +
+	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\x12#\n" +
+	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\"\xfa\x01\n" +
 	"\x13RevokeTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12+\n" +
 	"\x11consistency_token\x18\x02 \x01(\tR\x10consistencyToken\x121\n" +
 	"\areceipt\x18\x03 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
 	"\n" +
 	"durability\x18\x04 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
-	"durability\"\xc3\x01\n" +
+	"durability\x12\x1a\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\xc3\x01\n" +
 	"\x13RevokeSecretRequest\x12\x1b\n" +
 	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12#\n" +
 	"\rallow_lockout\x18\x02 \x01(\bR\fallowLockout\x12\x1d\n" +
@@ -3807,14 +4475,15 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\rRevokeFailure\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\xe7\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xa5\x02\n" +
 	"\x12RotateTokenRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x123\n" +
 	"\aoverlap\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x12K\n" +
-	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\"\xae\x02\n" +
+	"\x14wait_for_propagation\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\x12<\n" +
+	"\funtil_unused\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vuntilUnused\"\xae\x02\n" +
 	"\x13RotateTokenResponse\x12+\n" +
 	"\x05token\x18\x01 \x01(\v2\x15.countersign.v1.TokenR\x05token\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06secret\x121\n" +
@@ -3867,7 +4536,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\areceipt\x18\x02 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
 	"\n" +
 	"durability\x18\x03 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
-	"durability\"\xfb\x03\n" +
+	"durability\"\xc1\x04\n" +
 	"\x15SetEnforcementRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12-\n" +
 	"\x06scopes\x18\x02 \x03(\x0e2\x15.countersign.v1.ScopeR\x06scopes\x12@\n" +
@@ -3880,7 +4549,8 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"request_id\x18\b \x01(\tR\trequestId\x12K\n" +
 	"\x14wait_for_propagation\x18\t \x01(\v2\x19.google.protobuf.DurationR\x12waitForPropagation\x12@\n" +
 	"\x0etrial_duration\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\rtrialDurationB\x15\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\rtrialDuration\x12D\n" +
+	"\x10readiness_window\x18\v \x01(\v2\x19.google.protobuf.DurationR\x0freadinessWindowB\x15\n" +
 	"\x13_max_rejected_ratio\"\xb0\x02\n" +
 	"\x16SetEnforcementResponse\x12%\n" +
 	"\x03app\x18\x01 \x01(\v2\x13.countersign.v1.AppR\x03app\x127\n" +
@@ -3890,12 +4560,14 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\areceipt\x18\x05 \x01(\v2\x17.countersign.v1.ReceiptR\areceipt\x12:\n" +
 	"\n" +
 	"durability\x18\x06 \x01(\v2\x1a.countersign.v1.DurabilityR\n" +
-	"durability\"_\n" +
+	"durability\"\xa9\x01\n" +
 	"\x13GetReadinessRequest\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x121\n" +
-	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06window\"O\n" +
+	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06window\x121\n" +
+	"\x12max_rejected_ratio\x18\x03 \x01(\x01H\x00R\x10maxRejectedRatio\x88\x01\x01B\x15\n" +
+	"\x13_max_rejected_ratio\"O\n" +
 	"\x14GetReadinessResponse\x127\n" +
-	"\treadiness\x18\x01 \x01(\v2\x19.countersign.v1.ReadinessR\treadiness\"\xc0\x02\n" +
+	"\treadiness\x18\x01 \x01(\v2\x19.countersign.v1.ReadinessR\treadiness\"\xc0\x03\n" +
 	"\tReadiness\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x129\n" +
 	"\n" +
@@ -3904,14 +4576,58 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\averdict\x18\x04 \x01(\x0e2 .countersign.v1.ReadinessVerdictR\averdict\x126\n" +
 	"\x06scopes\x18\x05 \x03(\v2\x1e.countersign.v1.ScopeReadinessR\x06scopes\x12\x1a\n" +
 	"\bblockers\x18\x06 \x03(\tR\bblockers\x12\x1a\n" +
-	"\bwarnings\x18\a \x03(\tR\bwarnings\"\xb1\x01\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\x12\x18\n" +
+	"\amissing\x18\b \x03(\tR\amissing\x122\n" +
+	"\x06tokens\x18\t \x03(\v2\x1a.countersign.v1.TokenUsageR\x06tokens\x120\n" +
+	"\anotices\x18\n" +
+	" \x03(\v2\x16.countersign.v1.NoticeR\anotices\"\xcd\x01\n" +
 	"\x0eScopeReadiness\x12+\n" +
 	"\x05scope\x18\x01 \x01(\x0e2\x15.countersign.v1.ScopeR\x05scope\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
 	"\brejected\x18\x03 \x01(\x04R\brejected\x12:\n" +
 	"\n" +
 	"rejections\x18\x04 \x03(\v2\x1a.countersign.v1.UsageCountR\n" +
-	"rejections\"H\n" +
+	"rejections\x12\x1a\n" +
+	"\benforced\x18\x05 \x01(\bR\benforced\"\xf7\x01\n" +
+	"\n" +
+	"TokenUsage\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x120\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1a.countersign.v1.TokenStateR\x05state\x12\x1a\n" +
+	"\bunscoped\x18\x04 \x01(\bR\bunscoped\x12\x1a\n" +
+	"\brequests\x18\x05 \x01(\x04R\brequests\x12\x1a\n" +
+	"\brejected\x18\x06 \x01(\x04R\brejected\x124\n" +
+	"\tlast_uses\x18\a \x03(\v2\x17.countersign.v1.LastUseR\blastUses\"\x8f\x02\n" +
+	"\x06Notice\x12\x1b\n" +
+	"\tnotice_id\x18\x01 \x01(\tR\bnoticeId\x12.\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1a.countersign.v1.NoticeKindR\x04kind\x12\x15\n" +
+	"\x06app_id\x18\x03 \x01(\tR\x05appId\x12\x19\n" +
+	"\btoken_id\x18\x04 \x01(\tR\atokenId\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12;\n" +
+	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x125\n" +
+	"\bdue_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\"\x85\x01\n" +
+	"\x14ListReadinessRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x121\n" +
+	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06window\"\x90\x01\n" +
+	"\x15ListReadinessResponse\x12-\n" +
+	"\x04apps\x18\x01 \x03(\v2\x19.countersign.v1.ReadinessR\x04apps\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12 \n" +
+	"\vunreachable\x18\x03 \x03(\tR\vunreachable\"/\n" +
+	"\x10FindTokenRequest\x12\x1b\n" +
+	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\"\x95\x01\n" +
+	"\x11FindTokenResponse\x122\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x1a.countersign.v1.FoundTokenR\x06tokens\x12,\n" +
+	"\x12unverified_app_ids\x18\x02 \x03(\tR\x10unverifiedAppIds\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x03 \x01(\bR\n" +
+	"incomplete\"P\n" +
+	"\n" +
+	"FoundToken\x12\x15\n" +
+	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12+\n" +
+	"\x05token\x18\x02 \x01(\v2\x15.countersign.v1.TokenR\x05token\"H\n" +
 	"\x19WaitForPropagationRequest\x12+\n" +
 	"\x11consistency_token\x18\x01 \x01(\tR\x10consistencyToken\"O\n" +
 	"\x1aWaitForPropagationResponse\x121\n" +
@@ -3931,7 +4647,7 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"u\n" +
 	"\x17ListAuditEventsResponse\x122\n" +
 	"\x06events\x18\x01 \x03(\v2\x1a.countersign.v1.AuditEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf8\x05\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\x06\n" +
 	"\n" +
 	"AuditEvent\x129\n" +
 	"\n" +
@@ -3955,7 +4671,8 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\fvalidator_id\x18\x0f \x01(\tR\vvalidatorId\x120\n" +
 	"\x14remembered_token_ids\x18\x10 \x03(\tR\x12rememberedTokenIds\x12C\n" +
 	"\x0ehealed_changes\x18\x11 \x03(\v2\x1c.countersign.v1.HealedChangeR\rhealedChanges\x122\n" +
-	"\bgiven_up\x18\x12 \x03(\v2\x17.countersign.v1.GivenUpR\agivenUpB\x15\n" +
+	"\bgiven_up\x18\x12 \x03(\v2\x17.countersign.v1.GivenUpR\agivenUp\x12G\n" +
+	"\x0frejected_scopes\x18\x13 \x03(\v2\x1e.countersign.v1.ScopeReadinessR\x0erejectedScopesB\x15\n" +
 	"\x13_max_rejected_ratio\"\x9d\x01\n" +
 	"\fHealedChange\x12\x1e\n" +
 	"\n" +
@@ -3978,7 +4695,15 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\x17READINESS_VERDICT_READY\x10\x01\x12\x1f\n" +
 	"\x1bREADINESS_VERDICT_NOT_READY\x10\x02\x12 \n" +
 	"\x1cREADINESS_VERDICT_NO_TRAFFIC\x10\x03\x12 \n" +
-	"\x1cREADINESS_VERDICT_INCOMPLETE\x10\x042\x88\f\n" +
+	"\x1cREADINESS_VERDICT_INCOMPLETE\x10\x04*\xc8\x01\n" +
+	"\n" +
+	"NoticeKind\x12\x1b\n" +
+	"\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19NOTICE_KIND_TOKEN_EXPIRES\x10\x01\x12\x1e\n" +
+	"\x1aNOTICE_KIND_UNSCOPED_TOKEN\x10\x02\x12\x1d\n" +
+	"\x19NOTICE_KIND_ROTATION_ENDS\x10\x03\x12\x1a\n" +
+	"\x16NOTICE_KIND_TRIAL_ENDS\x10\x04\x12#\n" +
+	"\x1fNOTICE_KIND_OWN_TOKENS_REJECTED\x10\x052\xb8\r\n" +
 	"\x10AuthorityService\x12V\n" +
 	"\vCreateToken\x12\".countersign.v1.CreateTokenRequest\x1a#.countersign.v1.CreateTokenResponse\x12M\n" +
 	"\bGetToken\x12\x1f.countersign.v1.GetTokenRequest\x1a .countersign.v1.GetTokenResponse\x12S\n" +
@@ -3993,7 +4718,9 @@ const file_countersign_v1_authority_proto_rawDesc = "" +
 	"\bListApps\x12\x1f.countersign.v1.ListAppsRequest\x1a .countersign.v1.ListAppsResponse\x12P\n" +
 	"\tDeleteApp\x12 .countersign.v1.DeleteAppRequest\x1a!.countersign.v1.DeleteAppResponse\x12_\n" +
 	"\x0eSetEnforcement\x12%.countersign.v1.SetEnforcementRequest\x1a&.countersign.v1.SetEnforcementResponse\x12Y\n" +
-	"\fGetReadiness\x12#.countersign.v1.GetReadinessRequest\x1a$.countersign.v1.GetReadinessResponse\x12k\n" +
+	"\fGetReadiness\x12#.countersign.v1.GetReadinessRequest\x1a$.countersign.v1.GetReadinessResponse\x12\\\n" +
+	"\rListReadiness\x12$.countersign.v1.ListReadinessRequest\x1a%.countersign.v1.ListReadinessResponse\x12P\n" +
+	"\tFindToken\x12 .countersign.v1.FindTokenRequest\x1a!.countersign.v1.FindTokenResponse\x12k\n" +
 	"\x12WaitForPropagation\x12).countersign.v1.WaitForPropagationRequest\x1a*.countersign.v1.WaitForPropagationResponse\x12_\n" +
 	"\x0eListValidators\x12%.countersign.v1.ListValidatorsRequest\x1a&.countersign.v1.ListValidatorsResponse\x12b\n" +
 	"\x0fForgetValidator\x12&.countersign.v1.ForgetValidatorRequest\x1a'.countersign.v1.ForgetValidatorResponse\x12b\n" +
@@ -4011,190 +4738,217 @@ func file_countersign_v1_authority_proto_rawDescGZIP() []byte {
 	return file_countersign_v1_authority_proto_rawDescData
 }
 
-var file_countersign_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_countersign_v1_authority_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_countersign_v1_authority_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_countersign_v1_authority_proto_goTypes = []any{
 	(ReadinessVerdict)(0),              // 0: countersign.v1.ReadinessVerdict
-	(*Token)(nil),                      // 1: countersign.v1.Token
-	(*LastUse)(nil),                    // 2: countersign.v1.LastUse
-	(*App)(nil),                        // 3: countersign.v1.App
-	(*CreateTokenRequest)(nil),         // 4: countersign.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 5: countersign.v1.CreateTokenResponse
-	(*Durability)(nil),                 // 6: countersign.v1.Durability
-	(*GetTokenRequest)(nil),            // 7: countersign.v1.GetTokenRequest
-	(*GetTokenResponse)(nil),           // 8: countersign.v1.GetTokenResponse
-	(*ListTokensRequest)(nil),          // 9: countersign.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),         // 10: countersign.v1.ListTokensResponse
-	(*UpdateTokenRequest)(nil),         // 11: countersign.v1.UpdateTokenRequest
-	(*UpdateTokenResponse)(nil),        // 12: countersign.v1.UpdateTokenResponse
-	(*RevokeTokenRequest)(nil),         // 13: countersign.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),        // 14: countersign.v1.RevokeTokenResponse
-	(*RevokeSecretRequest)(nil),        // 15: countersign.v1.RevokeSecretRequest
-	(*RevokedToken)(nil),               // 16: countersign.v1.RevokedToken
-	(*RevokeSecretResponse)(nil),       // 17: countersign.v1.RevokeSecretResponse
-	(*RevokeFailure)(nil),              // 18: countersign.v1.RevokeFailure
-	(*RotateTokenRequest)(nil),         // 19: countersign.v1.RotateTokenRequest
-	(*RotateTokenResponse)(nil),        // 20: countersign.v1.RotateTokenResponse
-	(*TokenImport)(nil),                // 21: countersign.v1.TokenImport
-	(*ImportTokensRequest)(nil),        // 22: countersign.v1.ImportTokensRequest
-	(*ImportTokensResponse)(nil),       // 23: countersign.v1.ImportTokensResponse
-	(*GetAppRequest)(nil),              // 24: countersign.v1.GetAppRequest
-	(*GetAppResponse)(nil),             // 25: countersign.v1.GetAppResponse
-	(*ListAppsRequest)(nil),            // 26: countersign.v1.ListAppsRequest
-	(*ListAppsResponse)(nil),           // 27: countersign.v1.ListAppsResponse
-	(*DeleteAppRequest)(nil),           // 28: countersign.v1.DeleteAppRequest
-	(*DeleteAppResponse)(nil),          // 29: countersign.v1.DeleteAppResponse
-	(*SetEnforcementRequest)(nil),      // 30: countersign.v1.SetEnforcementRequest
-	(*SetEnforcementResponse)(nil),     // 31: countersign.v1.SetEnforcementResponse
-	(*GetReadinessRequest)(nil),        // 32: countersign.v1.GetReadinessRequest
-	(*GetReadinessResponse)(nil),       // 33: countersign.v1.GetReadinessResponse
-	(*Readiness)(nil),                  // 34: countersign.v1.Readiness
-	(*ScopeReadiness)(nil),             // 35: countersign.v1.ScopeReadiness
-	(*WaitForPropagationRequest)(nil),  // 36: countersign.v1.WaitForPropagationRequest
-	(*WaitForPropagationResponse)(nil), // 37: countersign.v1.WaitForPropagationResponse
-	(*ListValidatorsRequest)(nil),      // 38: countersign.v1.ListValidatorsRequest
-	(*ListValidatorsResponse)(nil),     // 39: countersign.v1.ListValidatorsResponse
-	(*ForgetValidatorRequest)(nil),     // 40: countersign.v1.ForgetValidatorRequest
-	(*ForgetValidatorResponse)(nil),    // 41: countersign.v1.ForgetValidatorResponse
-	(*ListAuditEventsRequest)(nil),     // 42: countersign.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),    // 43: countersign.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),                 // 44: countersign.v1.AuditEvent
-	(*HealedChange)(nil),               // 45: countersign.v1.HealedChange
-	(*GivenUp)(nil),                    // 46: countersign.v1.GivenUp
-	(*TokenChange)(nil),                // 47: countersign.v1.TokenChange
-	(Scope)(0),                         // 48: countersign.v1.Scope
-	(TokenState)(0),                    // 49: countersign.v1.TokenState
-	(*timestamppb.Timestamp)(nil),      // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 51: google.protobuf.Duration
-	(*Receipt)(nil),                    // 52: countersign.v1.Receipt
-	(*fieldmaskpb.FieldMask)(nil),      // 53: google.protobuf.FieldMask
-	(*UsageCount)(nil),                 // 54: countersign.v1.UsageCount
-	(*Validator)(nil),                  // 55: countersign.v1.Validator
+	(NoticeKind)(0),                    // 1: countersign.v1.NoticeKind
+	(*Token)(nil),                      // 2: countersign.v1.Token
+	(*LastUse)(nil),                    // 3: countersign.v1.LastUse
+	(*App)(nil),                        // 4: countersign.v1.App
+	(*CreateTokenRequest)(nil),         // 5: countersign.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 6: countersign.v1.CreateTokenResponse
+	(*Durability)(nil),                 // 7: countersign.v1.Durability
+	(*GetTokenRequest)(nil),            // 8: countersign.v1.GetTokenRequest
+	(*GetTokenResponse)(nil),           // 9: countersign.v1.GetTokenResponse
+	(*ListTokensRequest)(nil),          // 10: countersign.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),         // 11: countersign.v1.ListTokensResponse
+	(*UpdateTokenRequest)(nil),         // 12: countersign.v1.UpdateTokenRequest
+	(*UpdateTokenResponse)(nil),        // 13: countersign.v1.UpdateTokenResponse
+	(*RevokeTokenRequest)(nil),         // 14: countersign.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),        // 15: countersign.v1.RevokeTokenResponse
+	(*RevokeSecretRequest)(nil),        // 16: countersign.v1.RevokeSecretRequest
+	(*RevokedToken)(nil),               // 17: countersign.v1.RevokedToken
+	(*RevokeSecretResponse)(nil),       // 18: countersign.v1.RevokeSecretResponse
+	(*RevokeFailure)(nil),              // 19: countersign.v1.RevokeFailure
+	(*RotateTokenRequest)(nil),         // 20: countersign.v1.RotateTokenRequest
+	(*RotateTokenResponse)(nil),        // 21: countersign.v1.RotateTokenResponse
+	(*TokenImport)(nil),                // 22: countersign.v1.TokenImport
+	(*ImportTokensRequest)(nil),        // 23: countersign.v1.ImportTokensRequest
+	(*ImportTokensResponse)(nil),       // 24: countersign.v1.ImportTokensResponse
+	(*GetAppRequest)(nil),              // 25: countersign.v1.GetAppRequest
+	(*GetAppResponse)(nil),             // 26: countersign.v1.GetAppResponse
+	(*ListAppsRequest)(nil),            // 27: countersign.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),           // 28: countersign.v1.ListAppsResponse
+	(*DeleteAppRequest)(nil),           // 29: countersign.v1.DeleteAppRequest
+	(*DeleteAppResponse)(nil),          // 30: countersign.v1.DeleteAppResponse
+	(*SetEnforcementRequest)(nil),      // 31: countersign.v1.SetEnforcementRequest
+	(*SetEnforcementResponse)(nil),     // 32: countersign.v1.SetEnforcementResponse
+	(*GetReadinessRequest)(nil),        // 33: countersign.v1.GetReadinessRequest
+	(*GetReadinessResponse)(nil),       // 34: countersign.v1.GetReadinessResponse
+	(*Readiness)(nil),                  // 35: countersign.v1.Readiness
+	(*ScopeReadiness)(nil),             // 36: countersign.v1.ScopeReadiness
+	(*TokenUsage)(nil),                 // 37: countersign.v1.TokenUsage
+	(*Notice)(nil),                     // 38: countersign.v1.Notice
+	(*ListReadinessRequest)(nil),       // 39: countersign.v1.ListReadinessRequest
+	(*ListReadinessResponse)(nil),      // 40: countersign.v1.ListReadinessResponse
+	(*FindTokenRequest)(nil),           // 41: countersign.v1.FindTokenRequest
+	(*FindTokenResponse)(nil),          // 42: countersign.v1.FindTokenResponse
+	(*FoundToken)(nil),                 // 43: countersign.v1.FoundToken
+	(*WaitForPropagationRequest)(nil),  // 44: countersign.v1.WaitForPropagationRequest
+	(*WaitForPropagationResponse)(nil), // 45: countersign.v1.WaitForPropagationResponse
+	(*ListValidatorsRequest)(nil),      // 46: countersign.v1.ListValidatorsRequest
+	(*ListValidatorsResponse)(nil),     // 47: countersign.v1.ListValidatorsResponse
+	(*ForgetValidatorRequest)(nil),     // 48: countersign.v1.ForgetValidatorRequest
+	(*ForgetValidatorResponse)(nil),    // 49: countersign.v1.ForgetValidatorResponse
+	(*ListAuditEventsRequest)(nil),     // 50: countersign.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),    // 51: countersign.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),                 // 52: countersign.v1.AuditEvent
+	(*HealedChange)(nil),               // 53: countersign.v1.HealedChange
+	(*GivenUp)(nil),                    // 54: countersign.v1.GivenUp
+	(*TokenChange)(nil),                // 55: countersign.v1.TokenChange
+	(Scope)(0),                         // 56: countersign.v1.Scope
+	(TokenState)(0),                    // 57: countersign.v1.TokenState
+	(*timestamppb.Timestamp)(nil),      // 58: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 59: google.protobuf.Duration
+	(*Receipt)(nil),                    // 60: countersign.v1.Receipt
+	(*fieldmaskpb.FieldMask)(nil),      // 61: google.protobuf.FieldMask
+	(*UsageCount)(nil),                 // 62: countersign.v1.UsageCount
+	(*Validator)(nil),                  // 63: countersign.v1.Validator
 }
 var file_countersign_v1_authority_proto_depIdxs = []int32{
-	48,  // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
-	49,  // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
-	50,  // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
-	50,  // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
-	50,  // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
-	50,  // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
-	2,   // 6: countersign.v1.Token.last_uses:type_name -> countersign.v1.LastUse
-	50,  // 7: countersign.v1.Token.overlap_end_time:type_name -> google.protobuf.Timestamp
-	48,  // 8: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
-	50,  // 9: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
-	48,  // 10: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
-	50,  // 11: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
-	48,  // 12: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
-	48,  // 13: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
-	50,  // 14: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
-	51,  // 15: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	51,  // 16: countersign.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	1,   // 17: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
-	52,  // 18: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 19: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
-	1,   // 20: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
-	1,   // 21: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
-	1,   // 22: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
-	53,  // 23: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
-	51,  // 24: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	51,  // 25: countersign.v1.UpdateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	1,   // 26: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
-	52,  // 27: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 28: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
-	51,  // 29: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,   // 30: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
-	52,  // 31: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 32: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
-	51,  // 33: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,   // 34: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
-	16,  // 35: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
-	52,  // 36: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 37: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
-	18,  // 38: countersign.v1.RevokeSecretResponse.failures:type_name -> countersign.v1.RevokeFailure
-	51,  // 39: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
-	51,  // 40: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,   // 41: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
-	1,   // 42: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
-	52,  // 43: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 44: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
-	48,  // 45: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
-	21,  // 46: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
-	51,  // 47: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	1,   // 48: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
-	52,  // 49: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 50: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
-	3,   // 51: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
-	3,   // 52: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
-	51,  // 53: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	52,  // 54: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 55: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
-	48,  // 56: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
-	50,  // 57: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
-	51,  // 58: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
-	51,  // 59: countersign.v1.SetEnforcementRequest.trial_duration:type_name -> google.protobuf.Duration
-	3,   // 60: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
-	34,  // 61: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
-	52,  // 62: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
-	6,   // 63: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
-	51,  // 64: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
-	34,  // 65: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
-	50,  // 66: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
-	50,  // 67: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
-	0,   // 68: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
-	35,  // 69: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
-	48,  // 70: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
-	54,  // 71: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
-	52,  // 72: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
-	55,  // 73: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
-	44,  // 74: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
-	50,  // 75: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
-	3,   // 76: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
-	3,   // 77: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
-	47,  // 78: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
-	45,  // 79: countersign.v1.AuditEvent.healed_changes:type_name -> countersign.v1.HealedChange
-	46,  // 80: countersign.v1.AuditEvent.given_up:type_name -> countersign.v1.GivenUp
-	50,  // 81: countersign.v1.HealedChange.change_time:type_name -> google.protobuf.Timestamp
-	1,   // 82: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
-	1,   // 83: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
-	4,   // 84: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
-	7,   // 85: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
-	9,   // 86: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
-	11,  // 87: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
-	13,  // 88: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
-	15,  // 89: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
-	19,  // 90: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
-	22,  // 91: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
-	24,  // 92: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
-	26,  // 93: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
-	28,  // 94: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
-	30,  // 95: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
-	32,  // 96: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
-	36,  // 97: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
-	38,  // 98: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
-	40,  // 99: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
-	42,  // 100: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
-	5,   // 101: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
-	8,   // 102: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
-	10,  // 103: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
-	12,  // 104: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
-	14,  // 105: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
-	17,  // 106: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
-	20,  // 107: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
-	23,  // 108: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
-	25,  // 109: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
-	27,  // 110: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
-	29,  // 111: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
-	31,  // 112: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
-	33,  // 113: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
-	37,  // 114: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
-	39,  // 115: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
-	41,  // 116: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
-	43,  // 117: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
-	101, // [101:118] is the sub-list for method output_type
-	84,  // [84:101] is the sub-list for method input_type
-	84,  // [84:84] is the sub-list for extension type_name
-	84,  // [84:84] is the sub-list for extension extendee
-	0,   // [0:84] is the sub-list for field type_name
+	56,  // 0: countersign.v1.Token.scopes:type_name -> countersign.v1.Scope
+	57,  // 1: countersign.v1.Token.state:type_name -> countersign.v1.TokenState
+	58,  // 2: countersign.v1.Token.expire_time:type_name -> google.protobuf.Timestamp
+	58,  // 3: countersign.v1.Token.create_time:type_name -> google.protobuf.Timestamp
+	58,  // 4: countersign.v1.Token.update_time:type_name -> google.protobuf.Timestamp
+	58,  // 5: countersign.v1.Token.revoke_time:type_name -> google.protobuf.Timestamp
+	3,   // 6: countersign.v1.Token.last_uses:type_name -> countersign.v1.LastUse
+	58,  // 7: countersign.v1.Token.overlap_end_time:type_name -> google.protobuf.Timestamp
+	59,  // 8: countersign.v1.Token.until_unused:type_name -> google.protobuf.Duration
+	56,  // 9: countersign.v1.LastUse.scope:type_name -> countersign.v1.Scope
+	58,  // 10: countersign.v1.LastUse.use_time:type_name -> google.protobuf.Timestamp
+	56,  // 11: countersign.v1.App.enforced_scopes:type_name -> countersign.v1.Scope
+	58,  // 12: countersign.v1.App.trial_end_time:type_name -> google.protobuf.Timestamp
+	56,  // 13: countersign.v1.App.scopes_after_trial:type_name -> countersign.v1.Scope
+	56,  // 14: countersign.v1.CreateTokenRequest.scopes:type_name -> countersign.v1.Scope
+	58,  // 15: countersign.v1.CreateTokenRequest.expire_time:type_name -> google.protobuf.Timestamp
+	59,  // 16: countersign.v1.CreateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	59,  // 17: countersign.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	2,   // 18: countersign.v1.CreateTokenResponse.token:type_name -> countersign.v1.Token
+	60,  // 19: countersign.v1.CreateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 20: countersign.v1.CreateTokenResponse.durability:type_name -> countersign.v1.Durability
+	2,   // 21: countersign.v1.GetTokenResponse.token:type_name -> countersign.v1.Token
+	2,   // 22: countersign.v1.ListTokensResponse.tokens:type_name -> countersign.v1.Token
+	2,   // 23: countersign.v1.UpdateTokenRequest.token:type_name -> countersign.v1.Token
+	61,  // 24: countersign.v1.UpdateTokenRequest.update_mask:type_name -> google.protobuf.FieldMask
+	59,  // 25: countersign.v1.UpdateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	59,  // 26: countersign.v1.UpdateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	2,   // 27: countersign.v1.UpdateTokenResponse.token:type_name -> countersign.v1.Token
+	60,  // 28: countersign.v1.UpdateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 29: countersign.v1.UpdateTokenResponse.durability:type_name -> countersign.v1.Durability
+	59,  // 30: countersign.v1.RevokeTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	2,   // 31: countersign.v1.RevokeTokenResponse.token:type_name -> countersign.v1.Token
+	60,  // 32: countersign.v1.RevokeTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 33: countersign.v1.RevokeTokenResponse.durability:type_name -> countersign.v1.Durability
+	59,  // 34: countersign.v1.RevokeSecretRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	2,   // 35: countersign.v1.RevokedToken.token:type_name -> countersign.v1.Token
+	17,  // 36: countersign.v1.RevokeSecretResponse.tokens:type_name -> countersign.v1.RevokedToken
+	60,  // 37: countersign.v1.RevokeSecretResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 38: countersign.v1.RevokeSecretResponse.durability:type_name -> countersign.v1.Durability
+	19,  // 39: countersign.v1.RevokeSecretResponse.failures:type_name -> countersign.v1.RevokeFailure
+	59,  // 40: countersign.v1.RotateTokenRequest.overlap:type_name -> google.protobuf.Duration
+	59,  // 41: countersign.v1.RotateTokenRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	59,  // 42: countersign.v1.RotateTokenRequest.until_unused:type_name -> google.protobuf.Duration
+	2,   // 43: countersign.v1.RotateTokenResponse.token:type_name -> countersign.v1.Token
+	2,   // 44: countersign.v1.RotateTokenResponse.previous:type_name -> countersign.v1.Token
+	60,  // 45: countersign.v1.RotateTokenResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 46: countersign.v1.RotateTokenResponse.durability:type_name -> countersign.v1.Durability
+	56,  // 47: countersign.v1.TokenImport.scopes:type_name -> countersign.v1.Scope
+	22,  // 48: countersign.v1.ImportTokensRequest.imports:type_name -> countersign.v1.TokenImport
+	59,  // 49: countersign.v1.ImportTokensRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	2,   // 50: countersign.v1.ImportTokensResponse.tokens:type_name -> countersign.v1.Token
+	60,  // 51: countersign.v1.ImportTokensResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 52: countersign.v1.ImportTokensResponse.durability:type_name -> countersign.v1.Durability
+	4,   // 53: countersign.v1.GetAppResponse.app:type_name -> countersign.v1.App
+	4,   // 54: countersign.v1.ListAppsResponse.apps:type_name -> countersign.v1.App
+	59,  // 55: countersign.v1.DeleteAppRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	60,  // 56: countersign.v1.DeleteAppResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 57: countersign.v1.DeleteAppResponse.durability:type_name -> countersign.v1.Durability
+	56,  // 58: countersign.v1.SetEnforcementRequest.scopes:type_name -> countersign.v1.Scope
+	58,  // 59: countersign.v1.SetEnforcementRequest.trial_end_time:type_name -> google.protobuf.Timestamp
+	59,  // 60: countersign.v1.SetEnforcementRequest.wait_for_propagation:type_name -> google.protobuf.Duration
+	59,  // 61: countersign.v1.SetEnforcementRequest.trial_duration:type_name -> google.protobuf.Duration
+	59,  // 62: countersign.v1.SetEnforcementRequest.readiness_window:type_name -> google.protobuf.Duration
+	4,   // 63: countersign.v1.SetEnforcementResponse.app:type_name -> countersign.v1.App
+	35,  // 64: countersign.v1.SetEnforcementResponse.readiness:type_name -> countersign.v1.Readiness
+	60,  // 65: countersign.v1.SetEnforcementResponse.receipt:type_name -> countersign.v1.Receipt
+	7,   // 66: countersign.v1.SetEnforcementResponse.durability:type_name -> countersign.v1.Durability
+	59,  // 67: countersign.v1.GetReadinessRequest.window:type_name -> google.protobuf.Duration
+	35,  // 68: countersign.v1.GetReadinessResponse.readiness:type_name -> countersign.v1.Readiness
+	58,  // 69: countersign.v1.Readiness.start_time:type_name -> google.protobuf.Timestamp
+	58,  // 70: countersign.v1.Readiness.end_time:type_name -> google.protobuf.Timestamp
+	0,   // 71: countersign.v1.Readiness.verdict:type_name -> countersign.v1.ReadinessVerdict
+	36,  // 72: countersign.v1.Readiness.scopes:type_name -> countersign.v1.ScopeReadiness
+	37,  // 73: countersign.v1.Readiness.tokens:type_name -> countersign.v1.TokenUsage
+	38,  // 74: countersign.v1.Readiness.notices:type_name -> countersign.v1.Notice
+	56,  // 75: countersign.v1.ScopeReadiness.scope:type_name -> countersign.v1.Scope
+	62,  // 76: countersign.v1.ScopeReadiness.rejections:type_name -> countersign.v1.UsageCount
+	57,  // 77: countersign.v1.TokenUsage.state:type_name -> countersign.v1.TokenState
+	3,   // 78: countersign.v1.TokenUsage.last_uses:type_name -> countersign.v1.LastUse
+	1,   // 79: countersign.v1.Notice.kind:type_name -> countersign.v1.NoticeKind
+	58,  // 80: countersign.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
+	58,  // 81: countersign.v1.Notice.due_time:type_name -> google.protobuf.Timestamp
+	59,  // 82: countersign.v1.ListReadinessRequest.window:type_name -> google.protobuf.Duration
+	35,  // 83: countersign.v1.ListReadinessResponse.apps:type_name -> countersign.v1.Readiness
+	43,  // 84: countersign.v1.FindTokenResponse.tokens:type_name -> countersign.v1.FoundToken
+	2,   // 85: countersign.v1.FoundToken.token:type_name -> countersign.v1.Token
+	60,  // 86: countersign.v1.WaitForPropagationResponse.receipt:type_name -> countersign.v1.Receipt
+	63,  // 87: countersign.v1.ListValidatorsResponse.validators:type_name -> countersign.v1.Validator
+	52,  // 88: countersign.v1.ListAuditEventsResponse.events:type_name -> countersign.v1.AuditEvent
+	58,  // 89: countersign.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
+	4,   // 90: countersign.v1.AuditEvent.app_before:type_name -> countersign.v1.App
+	4,   // 91: countersign.v1.AuditEvent.app_after:type_name -> countersign.v1.App
+	55,  // 92: countersign.v1.AuditEvent.tokens:type_name -> countersign.v1.TokenChange
+	53,  // 93: countersign.v1.AuditEvent.healed_changes:type_name -> countersign.v1.HealedChange
+	54,  // 94: countersign.v1.AuditEvent.given_up:type_name -> countersign.v1.GivenUp
+	36,  // 95: countersign.v1.AuditEvent.rejected_scopes:type_name -> countersign.v1.ScopeReadiness
+	58,  // 96: countersign.v1.HealedChange.change_time:type_name -> google.protobuf.Timestamp
+	2,   // 97: countersign.v1.TokenChange.before:type_name -> countersign.v1.Token
+	2,   // 98: countersign.v1.TokenChange.after:type_name -> countersign.v1.Token
+	5,   // 99: countersign.v1.AuthorityService.CreateToken:input_type -> countersign.v1.CreateTokenRequest
+	8,   // 100: countersign.v1.AuthorityService.GetToken:input_type -> countersign.v1.GetTokenRequest
+	10,  // 101: countersign.v1.AuthorityService.ListTokens:input_type -> countersign.v1.ListTokensRequest
+	12,  // 102: countersign.v1.AuthorityService.UpdateToken:input_type -> countersign.v1.UpdateTokenRequest
+	14,  // 103: countersign.v1.AuthorityService.RevokeToken:input_type -> countersign.v1.RevokeTokenRequest
+	16,  // 104: countersign.v1.AuthorityService.RevokeSecret:input_type -> countersign.v1.RevokeSecretRequest
+	20,  // 105: countersign.v1.AuthorityService.RotateToken:input_type -> countersign.v1.RotateTokenRequest
+	23,  // 106: countersign.v1.AuthorityService.ImportTokens:input_type -> countersign.v1.ImportTokensRequest
+	25,  // 107: countersign.v1.AuthorityService.GetApp:input_type -> countersign.v1.GetAppRequest
+	27,  // 108: countersign.v1.AuthorityService.ListApps:input_type -> countersign.v1.ListAppsRequest
+	29,  // 109: countersign.v1.AuthorityService.DeleteApp:input_type -> countersign.v1.DeleteAppRequest
+	31,  // 110: countersign.v1.AuthorityService.SetEnforcement:input_type -> countersign.v1.SetEnforcementRequest
+	33,  // 111: countersign.v1.AuthorityService.GetReadiness:input_type -> countersign.v1.GetReadinessRequest
+	39,  // 112: countersign.v1.AuthorityService.ListReadiness:input_type -> countersign.v1.ListReadinessRequest
+	41,  // 113: countersign.v1.AuthorityService.FindToken:input_type -> countersign.v1.FindTokenRequest
+	44,  // 114: countersign.v1.AuthorityService.WaitForPropagation:input_type -> countersign.v1.WaitForPropagationRequest
+	46,  // 115: countersign.v1.AuthorityService.ListValidators:input_type -> countersign.v1.ListValidatorsRequest
+	48,  // 116: countersign.v1.AuthorityService.ForgetValidator:input_type -> countersign.v1.ForgetValidatorRequest
+	50,  // 117: countersign.v1.AuthorityService.ListAuditEvents:input_type -> countersign.v1.ListAuditEventsRequest
+	6,   // 118: countersign.v1.AuthorityService.CreateToken:output_type -> countersign.v1.CreateTokenResponse
+	9,   // 119: countersign.v1.AuthorityService.GetToken:output_type -> countersign.v1.GetTokenResponse
+	11,  // 120: countersign.v1.AuthorityService.ListTokens:output_type -> countersign.v1.ListTokensResponse
+	13,  // 121: countersign.v1.AuthorityService.UpdateToken:output_type -> countersign.v1.UpdateTokenResponse
+	15,  // 122: countersign.v1.AuthorityService.RevokeToken:output_type -> countersign.v1.RevokeTokenResponse
+	18,  // 123: countersign.v1.AuthorityService.RevokeSecret:output_type -> countersign.v1.RevokeSecretResponse
+	21,  // 124: countersign.v1.AuthorityService.RotateToken:output_type -> countersign.v1.RotateTokenResponse
+	24,  // 125: countersign.v1.AuthorityService.ImportTokens:output_type -> countersign.v1.ImportTokensResponse
+	26,  // 126: countersign.v1.AuthorityService.GetApp:output_type -> countersign.v1.GetAppResponse
+	28,  // 127: countersign.v1.AuthorityService.ListApps:output_type -> countersign.v1.ListAppsResponse
+	30,  // 128: countersign.v1.AuthorityService.DeleteApp:output_type -> countersign.v1.DeleteAppResponse
+	32,  // 129: countersign.v1.AuthorityService.SetEnforcement:output_type -> countersign.v1.SetEnforcementResponse
+	34,  // 130: countersign.v1.AuthorityService.GetReadiness:output_type -> countersign.v1.GetReadinessResponse
+	40,  // 131: countersign.v1.AuthorityService.ListReadiness:output_type -> countersign.v1.ListReadinessResponse
+	42,  // 132: countersign.v1.AuthorityService.FindToken:output_type -> countersign.v1.FindTokenResponse
+	45,  // 133: countersign.v1.AuthorityService.WaitForPropagation:output_type -> countersign.v1.WaitForPropagationResponse
+	47,  // 134: countersign.v1.AuthorityService.ListValidators:output_type -> countersign.v1.ListValidatorsResponse
+	49,  // 135: countersign.v1.AuthorityService.ForgetValidator:output_type -> countersign.v1.ForgetValidatorResponse
+	51,  // 136: countersign.v1.AuthorityService.ListAuditEvents:output_type -> countersign.v1.ListAuditEventsResponse
+	118, // [118:137] is the sub-list for method output_type
+	99,  // [99:118] is the sub-list for method input_type
+	99,  // [99:99] is the sub-list for extension type_name
+	99,  // [99:99] is the sub-list for extension extendee
+	0,   // [0:99] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_authority_proto_init() }
@@ -4209,14 +4963,15 @@ func file_countersign_v1_authority_proto_init() {
 		(*TokenImport_Sha256)(nil),
 	}
 	file_countersign_v1_authority_proto_msgTypes[29].OneofWrappers = []any{}
-	file_countersign_v1_authority_proto_msgTypes[43].OneofWrappers = []any{}
+	file_countersign_v1_authority_proto_msgTypes[31].OneofWrappers = []any{}
+	file_countersign_v1_authority_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_authority_proto_rawDesc), len(file_countersign_v1_authority_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   47,
+			NumEnums:      2,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,8 @@ const (
 	AuthorityService_DeleteApp_FullMethodName          = "/countersign.v1.AuthorityService/DeleteApp"
 	AuthorityService_SetEnforcement_FullMethodName     = "/countersign.v1.AuthorityService/SetEnforcement"
 	AuthorityService_GetReadiness_FullMethodName       = "/countersign.v1.AuthorityService/GetReadiness"
+	AuthorityService_ListReadiness_FullMethodName      = "/countersign.v1.AuthorityService/ListReadiness"
+	AuthorityService_FindToken_FullMethodName          = "/countersign.v1.AuthorityService/FindToken"
 	AuthorityService_WaitForPropagation_FullMethodName = "/countersign.v1.AuthorityService/WaitForPropagation"
 	AuthorityService_ListValidators_FullMethodName     = "/countersign.v1.AuthorityService/ListValidators"
 	AuthorityService_ForgetValidator_FullMethodName    = "/countersign.v1.AuthorityService/ForgetValidator"
@@ -105,9 +107,18 @@ type AuthorityServiceClient interface {
 	DeleteApp(ctx context.Context, in *DeleteAppRequest, opts ...grpc.CallOption) (*DeleteAppResponse, error)
 	// SetEnforcement sets the scopes for which requests must carry a valid token. The empty set switches
 	// enforcement off. FAILED_PRECONDITION when no ACTIVE token authenticates one of the scopes.
+	//
+	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) while the readiness report
+	// has blockers and allow_rejections is not set. The status details hold the report (Readiness).
 	SetEnforcement(ctx context.Context, in *SetEnforcementRequest, opts ...grpc.CallOption) (*SetEnforcementResponse, error)
-	// GetReadiness reports what enforcement would reject. Not implemented yet: UNIMPLEMENTED.
+	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
+	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.
 	GetReadiness(ctx context.Context, in *GetReadinessRequest, opts ...grpc.CallOption) (*GetReadinessResponse, error)
+	// ListReadiness returns the readiness of all apps, in short, worst first. Errors as in GetReadiness.
+	ListReadiness(ctx context.Context, in *ListReadinessRequest, opts ...grpc.CallOption) (*ListReadinessResponse, error)
+	// FindToken returns the tokens that have a secret, in every app and in every state. It changes nothing.
+	// NOT_FOUND when no app has such a token.
+	FindToken(ctx context.Context, in *FindTokenRequest, opts ...grpc.CallOption) (*FindTokenResponse, error)
 	// WaitForPropagation returns a receipt as soon as every validator has applied a change. Otherwise it
 	// returns just before the call's deadline (10 s without one, at most 60 s), and the receipt names the
 	// validators that have not. It does not wait for a validator that is LOST at the time of the call. When
@@ -266,6 +277,26 @@ func (c *authorityServiceClient) GetReadiness(ctx context.Context, in *GetReadin
 	return out, nil
 }
 
+func (c *authorityServiceClient) ListReadiness(ctx context.Context, in *ListReadinessRequest, opts ...grpc.CallOption) (*ListReadinessResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReadinessResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_ListReadiness_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityServiceClient) FindToken(ctx context.Context, in *FindTokenRequest, opts ...grpc.CallOption) (*FindTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FindTokenResponse)
+	err := c.cc.Invoke(ctx, AuthorityService_FindToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authorityServiceClient) WaitForPropagation(ctx context.Context, in *WaitForPropagationRequest, opts ...grpc.CallOption) (*WaitForPropagationResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WaitForPropagationResponse)
@@ -369,9 +400,18 @@ type AuthorityServiceServer interface {
 	DeleteApp(context.Context, *DeleteAppRequest) (*DeleteAppResponse, error)
 	// SetEnforcement sets the scopes for which requests must carry a valid token. The empty set switches
 	// enforcement off. FAILED_PRECONDITION when no ACTIVE token authenticates one of the scopes.
+	//
+	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) while the readiness report
+	// has blockers and allow_rejections is not set. The status details hold the report (Readiness).
 	SetEnforcement(context.Context, *SetEnforcementRequest) (*SetEnforcementResponse, error)
-	// GetReadiness reports what enforcement would reject. Not implemented yet: UNIMPLEMENTED.
+	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
+	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.
 	GetReadiness(context.Context, *GetReadinessRequest) (*GetReadinessResponse, error)
+	// ListReadiness returns the readiness of all apps, in short, worst first. Errors as in GetReadiness.
+	ListReadiness(context.Context, *ListReadinessRequest) (*ListReadinessResponse, error)
+	// FindToken returns the tokens that have a secret, in every app and in every state. It changes nothing.
+	// NOT_FOUND when no app has such a token.
+	FindToken(context.Context, *FindTokenRequest) (*FindTokenResponse, error)
 	// WaitForPropagation returns a receipt as soon as every validator has applied a change. Otherwise it
 	// returns just before the call's deadline (10 s without one, at most 60 s), and the receipt names the
 	// validators that have not. It does not wait for a validator that is LOST at the time of the call. When
@@ -438,6 +478,12 @@ func (UnimplementedAuthorityServiceServer) SetEnforcement(context.Context, *SetE
 }
 func (UnimplementedAuthorityServiceServer) GetReadiness(context.Context, *GetReadinessRequest) (*GetReadinessResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetReadiness not implemented")
+}
+func (UnimplementedAuthorityServiceServer) ListReadiness(context.Context, *ListReadinessRequest) (*ListReadinessResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReadiness not implemented")
+}
+func (UnimplementedAuthorityServiceServer) FindToken(context.Context, *FindTokenRequest) (*FindTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FindToken not implemented")
 }
 func (UnimplementedAuthorityServiceServer) WaitForPropagation(context.Context, *WaitForPropagationRequest) (*WaitForPropagationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WaitForPropagation not implemented")
@@ -706,6 +752,42 @@ func _AuthorityService_GetReadiness_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthorityService_ListReadiness_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReadinessRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).ListReadiness(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_ListReadiness_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).ListReadiness(ctx, req.(*ListReadinessRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthorityService_FindToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FindTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServiceServer).FindToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthorityService_FindToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServiceServer).FindToken(ctx, req.(*FindTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuthorityService_WaitForPropagation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WaitForPropagationRequest)
 	if err := dec(in); err != nil {
@@ -836,6 +918,14 @@ var AuthorityService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetReadiness",
 			Handler:    _AuthorityService_GetReadiness_Handler,
+		},
+		{
+			MethodName: "ListReadiness",
+			Handler:    _AuthorityService_ListReadiness_Handler,
+		},
+		{
+			MethodName: "FindToken",
+			Handler:    _AuthorityService_FindToken_Handler,
 		},
 		{
 			MethodName: "WaitForPropagation",

@@ -174,7 +174,7 @@ type ReportRequest struct {
 	StateDigests [][]byte `protobuf:"bytes,5,rep,name=state_digests,json=stateDigests,proto3" json:"state_digests,omitempty"`
 	// Ids of the key ring's keys that the validator holds, at most 16.
 	KeyIds []string `protobuf:"bytes,6,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
-	// Usage since the last acknowledged batch. Not sent yet.
+	// A batch of usage counts, or a repetition of one that was not acknowledged.
 	Usage *UsageBatch `protobuf:"bytes,7,opt,name=usage,proto3" json:"usage,omitempty"`
 	// Numbers the instance's messages from 1, across all its streams. Two authorities compare it to find the
 	// newer of two reports.
@@ -202,7 +202,10 @@ type ReportRequest struct {
 	// For the partitions in cursors, in the same order: the revision after which the links begin that the
 	// validator holds. When two validators are at one position, the one with the lower revision holds every
 	// link that the other holds. Empty from validators of older releases.
-	PastBegins    []uint64 `protobuf:"varint,17,rep,packed,name=past_begins,json=pastBegins,proto3" json:"past_begins,omitempty"`
+	PastBegins []uint64 `protobuf:"varint,17,rep,packed,name=past_begins,json=pastBegins,proto3" json:"past_begins,omitempty"`
+	// How far the validator's usage counts have been acknowledged. In the first message of a stream, and
+	// whenever it has changed.
+	UsageProgress *UsageProgress `protobuf:"bytes,18,opt,name=usage_progress,json=usageProgress,proto3" json:"usage_progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +359,79 @@ func (x *ReportRequest) GetPastBegins() []uint64 {
 	return nil
 }
 
+func (x *ReportRequest) GetUsageProgress() *UsageProgress {
+	if x != nil {
+		return x.UsageProgress
+	}
+	return nil
+}
+
+// UsageProgress says which decisions of a validator are certainly in the usage counts of the authorities.
+type UsageProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every decision before this time, by the validator's clock, is in an acknowledged batch, or it was dropped.
+	// Absent before the first acknowledgement.
+	CompleteUntil *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=complete_until,json=completeUntil,proto3" json:"complete_until,omitempty"`
+	// The number of decisions, since the validator was started, that were dropped because no authority took
+	// their counts in time.
+	Dropped uint64 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// True when the validator has stopped deciding, so that no further counts will follow.
+	Final         bool `protobuf:"varint,3,opt,name=final,proto3" json:"final,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageProgress) Reset() {
+	*x = UsageProgress{}
+	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageProgress) ProtoMessage() {}
+
+func (x *UsageProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageProgress.ProtoReflect.Descriptor instead.
+func (*UsageProgress) Descriptor() ([]byte, []int) {
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *UsageProgress) GetCompleteUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteUntil
+	}
+	return nil
+}
+
+func (x *UsageProgress) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *UsageProgress) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
 // ClockReading is one moment, read from two clocks of one process.
 type ClockReading struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -370,7 +446,7 @@ type ClockReading struct {
 
 func (x *ClockReading) Reset() {
 	*x = ClockReading{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +458,7 @@ func (x *ClockReading) String() string {
 func (*ClockReading) ProtoMessage() {}
 
 func (x *ClockReading) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[1]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +471,7 @@ func (x *ClockReading) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReading.ProtoReflect.Descriptor instead.
 func (*ClockReading) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{1}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ClockReading) GetWallTime() *timestamppb.Timestamp {
@@ -426,7 +502,7 @@ type Orphans struct {
 
 func (x *Orphans) Reset() {
 	*x = Orphans{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +514,7 @@ func (x *Orphans) String() string {
 func (*Orphans) ProtoMessage() {}
 
 func (x *Orphans) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[2]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +527,7 @@ func (x *Orphans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Orphans.ProtoReflect.Descriptor instead.
 func (*Orphans) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{2}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Orphans) GetPartition() uint32 {
@@ -483,7 +559,7 @@ type LinkBatch struct {
 
 func (x *LinkBatch) Reset() {
 	*x = LinkBatch{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +571,7 @@ func (x *LinkBatch) String() string {
 func (*LinkBatch) ProtoMessage() {}
 
 func (x *LinkBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[3]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +584,7 @@ func (x *LinkBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkBatch.ProtoReflect.Descriptor instead.
 func (*LinkBatch) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{3}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LinkBatch) GetPartition() uint32 {
@@ -532,21 +608,26 @@ func (x *LinkBatch) GetLast() bool {
 	return false
 }
 
-// UsageBatch is a numbered part of the usage counts. It is sent again until it is acknowledged, and counted
-// once.
+// UsageBatch is a numbered part of the usage counts of one partition's apps. It is sent again until it is
+// acknowledged, and counted once.
 type UsageBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Numbers the instance's batches, from 1, without a gap.
+	// Numbers the instance's batches of the partition, from 1, without a gap.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// The counts.
-	Counts        []*UsageCount `protobuf:"bytes,2,rep,name=counts,proto3" json:"counts,omitempty"`
+	// The counts of apps of the partition. A batch without counts asks how far the batches were counted.
+	Counts []*UsageCount `protobuf:"bytes,2,rep,name=counts,proto3" json:"counts,omitempty"`
+	// The partition of the apps.
+	Partition uint32 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	// True in the earliest batch that the validator still holds. It is counted also when the one before it was
+	// not: a store may have lost that one after it was acknowledged.
+	Oldest        bool `protobuf:"varint,4,opt,name=oldest,proto3" json:"oldest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UsageBatch) Reset() {
 	*x = UsageBatch{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +639,7 @@ func (x *UsageBatch) String() string {
 func (*UsageBatch) ProtoMessage() {}
 
 func (x *UsageBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[4]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +652,7 @@ func (x *UsageBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageBatch.ProtoReflect.Descriptor instead.
 func (*UsageBatch) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{4}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UsageBatch) GetNumber() uint64 {
@@ -586,6 +667,20 @@ func (x *UsageBatch) GetCounts() []*UsageCount {
 		return x.Counts
 	}
 	return nil
+}
+
+func (x *UsageBatch) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *UsageBatch) GetOldest() bool {
+	if x != nil {
+		return x.Oldest
+	}
+	return false
 }
 
 // UsageCount is the number of requests of one kind.
@@ -611,7 +706,7 @@ type UsageCount struct {
 
 func (x *UsageCount) Reset() {
 	*x = UsageCount{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +718,7 @@ func (x *UsageCount) String() string {
 func (*UsageCount) ProtoMessage() {}
 
 func (x *UsageCount) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[5]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +731,7 @@ func (x *UsageCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UsageCount.ProtoReflect.Descriptor instead.
 func (*UsageCount) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{5}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *UsageCount) GetAppId() string {
@@ -691,7 +786,8 @@ func (x *UsageCount) GetCount() uint64 {
 // ReportResponse is an instruction of the authority to a validator.
 type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Usage batches up to this number have been counted.
+	// With usage_partition: that partition's usage batches up to this number have been counted. When the
+	// validator still holds a later one, it sends it again: a failover of Redis may lose what was counted.
 	UsageAcknowledged uint64 `protobuf:"varint,1,opt,name=usage_acknowledged,json=usageAcknowledged,proto3" json:"usage_acknowledged,omitempty"`
 	// The floor: the fleet's highest position of each partition. A store below it is a fork. Set in the first
 	// response, or in a later one when the first response sets floor_pending.
@@ -707,14 +803,16 @@ type ReportResponse struct {
 	FloorPending bool `protobuf:"varint,5,opt,name=floor_pending,json=floorPending,proto3" json:"floor_pending,omitempty"`
 	// The authority's time of day when it responded. A validator compares it to find that its own clock is
 	// wrong. Set together with received when that report had a clock.
-	WallTime      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=wall_time,json=wallTime,proto3" json:"wall_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	WallTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=wall_time,json=wallTime,proto3" json:"wall_time,omitempty"`
+	// The partition that usage_acknowledged is about. Absent when the message acknowledges no usage.
+	UsagePartition *uint32 `protobuf:"varint,7,opt,name=usage_partition,json=usagePartition,proto3,oneof" json:"usage_partition,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +824,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[6]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +837,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{6}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReportResponse) GetUsageAcknowledged() uint64 {
@@ -784,6 +882,13 @@ func (x *ReportResponse) GetWallTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ReportResponse) GetUsagePartition() uint32 {
+	if x != nil && x.UsagePartition != nil {
+		return *x.UsagePartition
+	}
+	return 0
+}
+
 // Receipt says which validators have applied a change. A validator that never reported is not in it: every
 // validator that must count has to report (flag `--authority`).
 type Receipt struct {
@@ -803,7 +908,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +920,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[7]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +933,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{7}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Receipt) GetComplete() bool {
@@ -879,7 +984,7 @@ type ReceiptEntry struct {
 
 func (x *ReceiptEntry) Reset() {
 	*x = ReceiptEntry{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +996,7 @@ func (x *ReceiptEntry) String() string {
 func (*ReceiptEntry) ProtoMessage() {}
 
 func (x *ReceiptEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[8]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1009,7 @@ func (x *ReceiptEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiptEntry.ProtoReflect.Descriptor instead.
 func (*ReceiptEntry) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{8}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReceiptEntry) GetValidatorId() string {
@@ -995,7 +1100,7 @@ type Validator struct {
 
 func (x *Validator) Reset() {
 	*x = Validator{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1112,7 @@ func (x *Validator) String() string {
 func (*Validator) ProtoMessage() {}
 
 func (x *Validator) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[9]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1125,7 @@ func (x *Validator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Validator.ProtoReflect.Descriptor instead.
 func (*Validator) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{9}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Validator) GetValidatorId() string {
@@ -1167,7 +1272,7 @@ type ValidatorRecord struct {
 
 func (x *ValidatorRecord) Reset() {
 	*x = ValidatorRecord{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1284,7 @@ func (x *ValidatorRecord) String() string {
 func (*ValidatorRecord) ProtoMessage() {}
 
 func (x *ValidatorRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[10]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1297,7 @@ func (x *ValidatorRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidatorRecord.ProtoReflect.Descriptor instead.
 func (*ValidatorRecord) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{10}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ValidatorRecord) GetValidatorId() string {
@@ -1311,7 +1416,7 @@ type FleetMembers struct {
 
 func (x *FleetMembers) Reset() {
 	*x = FleetMembers{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[11]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1428,7 @@ func (x *FleetMembers) String() string {
 func (*FleetMembers) ProtoMessage() {}
 
 func (x *FleetMembers) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[11]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1441,7 @@ func (x *FleetMembers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetMembers.ProtoReflect.Descriptor instead.
 func (*FleetMembers) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{11}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FleetMembers) GetSequence() uint64 {
@@ -1371,7 +1476,7 @@ type FleetNews struct {
 
 func (x *FleetNews) Reset() {
 	*x = FleetNews{}
-	mi := &file_countersign_v1_fleet_proto_msgTypes[12]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1488,7 @@ func (x *FleetNews) String() string {
 func (*FleetNews) ProtoMessage() {}
 
 func (x *FleetNews) ProtoReflect() protoreflect.Message {
-	mi := &file_countersign_v1_fleet_proto_msgTypes[12]
+	mi := &file_countersign_v1_fleet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1501,7 @@ func (x *FleetNews) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FleetNews.ProtoReflect.Descriptor instead.
 func (*FleetNews) Descriptor() ([]byte, []int) {
-	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{12}
+	return file_countersign_v1_fleet_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FleetNews) GetRecords() []*ValidatorRecord {
@@ -1410,7 +1515,7 @@ var File_countersign_v1_fleet_proto protoreflect.FileDescriptor
 
 const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x05\n" +
+	"\x1acountersign/v1/fleet.proto\x12\x0ecountersign.v1\x1a\x1bcountersign/v1/policy.proto\x1a\x1ecountersign/v1/validator.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x06\n" +
 	"\rReportRequest\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1432,7 +1537,12 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\aleaving\x18\x0f \x01(\bR\aleaving\x122\n" +
 	"\x05clock\x18\x10 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\x12\x1f\n" +
 	"\vpast_begins\x18\x11 \x03(\x04R\n" +
-	"pastBegins\"\x89\x01\n" +
+	"pastBegins\x12D\n" +
+	"\x0eusage_progress\x18\x12 \x01(\v2\x1d.countersign.v1.UsageProgressR\rusageProgress\"\x82\x01\n" +
+	"\rUsageProgress\x12A\n" +
+	"\x0ecomplete_until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteUntil\x12\x18\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x14\n" +
+	"\x05final\x18\x03 \x01(\bR\x05final\"\x89\x01\n" +
 	"\fClockReading\x127\n" +
 	"\twall_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\x12@\n" +
 	"\x0emonotonic_time\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rmonotonicTime\";\n" +
@@ -1442,11 +1552,13 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\tLinkBatch\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05links\x18\x02 \x03(\fR\x05links\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\bR\x04last\"X\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"\x8e\x01\n" +
 	"\n" +
 	"UsageBatch\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x122\n" +
-	"\x06counts\x18\x02 \x03(\v2\x1a.countersign.v1.UsageCountR\x06counts\"\x81\x02\n" +
+	"\x06counts\x18\x02 \x03(\v2\x1a.countersign.v1.UsageCountR\x06counts\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\rR\tpartition\x12\x16\n" +
+	"\x06oldest\x18\x04 \x01(\bR\x06oldest\"\x81\x02\n" +
 	"\n" +
 	"UsageCount\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x19\n" +
@@ -1455,14 +1567,16 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\x0e2\x16.countersign.v1.ReasonR\x06reason\x12\x1a\n" +
 	"\benforced\x18\x05 \x01(\bR\benforced\x122\n" +
 	"\x06minute\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06minute\x12\x14\n" +
-	"\x05count\x18\a \x01(\x04R\x05count\"\x8c\x02\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\xce\x02\n" +
 	"\x0eReportResponse\x12-\n" +
 	"\x12usage_acknowledged\x18\x01 \x01(\x04R\x11usageAcknowledged\x12.\n" +
 	"\x05floor\x18\x02 \x03(\v2\x18.countersign.v1.PositionR\x05floor\x12\x1a\n" +
 	"\breceived\x18\x03 \x01(\x04R\breceived\x12!\n" +
 	"\flinks_wanted\x18\x04 \x03(\rR\vlinksWanted\x12#\n" +
 	"\rfloor_pending\x18\x05 \x01(\bR\ffloorPending\x127\n" +
-	"\twall_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\"\xa0\x01\n" +
+	"\twall_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\x12,\n" +
+	"\x0fusage_partition\x18\a \x01(\rH\x00R\x0eusagePartition\x88\x01\x01B\x12\n" +
+	"\x10_usage_partition\"\xa0\x01\n" +
 	"\aReceipt\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12<\n" +
 	"\n" +
@@ -1555,69 +1669,72 @@ func file_countersign_v1_fleet_proto_rawDescGZIP() []byte {
 }
 
 var file_countersign_v1_fleet_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_countersign_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_countersign_v1_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_countersign_v1_fleet_proto_goTypes = []any{
 	(PropagationState)(0),         // 0: countersign.v1.PropagationState
 	(ValidatorState)(0),           // 1: countersign.v1.ValidatorState
 	(*ReportRequest)(nil),         // 2: countersign.v1.ReportRequest
-	(*ClockReading)(nil),          // 3: countersign.v1.ClockReading
-	(*Orphans)(nil),               // 4: countersign.v1.Orphans
-	(*LinkBatch)(nil),             // 5: countersign.v1.LinkBatch
-	(*UsageBatch)(nil),            // 6: countersign.v1.UsageBatch
-	(*UsageCount)(nil),            // 7: countersign.v1.UsageCount
-	(*ReportResponse)(nil),        // 8: countersign.v1.ReportResponse
-	(*Receipt)(nil),               // 9: countersign.v1.Receipt
-	(*ReceiptEntry)(nil),          // 10: countersign.v1.ReceiptEntry
-	(*Validator)(nil),             // 11: countersign.v1.Validator
-	(*ValidatorRecord)(nil),       // 12: countersign.v1.ValidatorRecord
-	(*FleetMembers)(nil),          // 13: countersign.v1.FleetMembers
-	(*FleetNews)(nil),             // 14: countersign.v1.FleetNews
-	(*Position)(nil),              // 15: countersign.v1.Position
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(Scope)(0),                    // 18: countersign.v1.Scope
-	(Reason)(0),                   // 19: countersign.v1.Reason
+	(*UsageProgress)(nil),         // 3: countersign.v1.UsageProgress
+	(*ClockReading)(nil),          // 4: countersign.v1.ClockReading
+	(*Orphans)(nil),               // 5: countersign.v1.Orphans
+	(*LinkBatch)(nil),             // 6: countersign.v1.LinkBatch
+	(*UsageBatch)(nil),            // 7: countersign.v1.UsageBatch
+	(*UsageCount)(nil),            // 8: countersign.v1.UsageCount
+	(*ReportResponse)(nil),        // 9: countersign.v1.ReportResponse
+	(*Receipt)(nil),               // 10: countersign.v1.Receipt
+	(*ReceiptEntry)(nil),          // 11: countersign.v1.ReceiptEntry
+	(*Validator)(nil),             // 12: countersign.v1.Validator
+	(*ValidatorRecord)(nil),       // 13: countersign.v1.ValidatorRecord
+	(*FleetMembers)(nil),          // 14: countersign.v1.FleetMembers
+	(*FleetNews)(nil),             // 15: countersign.v1.FleetNews
+	(*Position)(nil),              // 16: countersign.v1.Position
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(Scope)(0),                    // 19: countersign.v1.Scope
+	(Reason)(0),                   // 20: countersign.v1.Reason
 }
 var file_countersign_v1_fleet_proto_depIdxs = []int32{
-	15, // 0: countersign.v1.ReportRequest.cursors:type_name -> countersign.v1.Position
-	16, // 1: countersign.v1.ReportRequest.data_age:type_name -> google.protobuf.Duration
-	6,  // 2: countersign.v1.ReportRequest.usage:type_name -> countersign.v1.UsageBatch
-	17, // 3: countersign.v1.ReportRequest.start_time:type_name -> google.protobuf.Timestamp
-	16, // 4: countersign.v1.ReportRequest.fenced_after:type_name -> google.protobuf.Duration
-	4,  // 5: countersign.v1.ReportRequest.orphans:type_name -> countersign.v1.Orphans
-	5,  // 6: countersign.v1.ReportRequest.links:type_name -> countersign.v1.LinkBatch
-	3,  // 7: countersign.v1.ReportRequest.clock:type_name -> countersign.v1.ClockReading
-	17, // 8: countersign.v1.ClockReading.wall_time:type_name -> google.protobuf.Timestamp
-	16, // 9: countersign.v1.ClockReading.monotonic_time:type_name -> google.protobuf.Duration
-	7,  // 10: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
-	18, // 11: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
-	19, // 12: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
-	17, // 13: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
-	15, // 14: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
-	17, // 15: countersign.v1.ReportResponse.wall_time:type_name -> google.protobuf.Timestamp
-	10, // 16: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
-	17, // 17: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
-	0,  // 18: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
-	17, // 19: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
-	16, // 20: countersign.v1.ReceiptEntry.clock_skew:type_name -> google.protobuf.Duration
-	17, // 21: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
-	16, // 22: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
-	15, // 23: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
-	1,  // 24: countersign.v1.Validator.state:type_name -> countersign.v1.ValidatorState
-	16, // 25: countersign.v1.Validator.report_age:type_name -> google.protobuf.Duration
-	16, // 26: countersign.v1.Validator.fenced_after:type_name -> google.protobuf.Duration
-	16, // 27: countersign.v1.Validator.clock_skew:type_name -> google.protobuf.Duration
-	15, // 28: countersign.v1.ValidatorRecord.cursors:type_name -> countersign.v1.Position
-	3,  // 29: countersign.v1.ValidatorRecord.clock:type_name -> countersign.v1.ClockReading
-	12, // 30: countersign.v1.FleetMembers.members:type_name -> countersign.v1.ValidatorRecord
-	12, // 31: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
-	2,  // 32: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
-	8,  // 33: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
-	33, // [33:34] is the sub-list for method output_type
-	32, // [32:33] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	16, // 0: countersign.v1.ReportRequest.cursors:type_name -> countersign.v1.Position
+	17, // 1: countersign.v1.ReportRequest.data_age:type_name -> google.protobuf.Duration
+	7,  // 2: countersign.v1.ReportRequest.usage:type_name -> countersign.v1.UsageBatch
+	18, // 3: countersign.v1.ReportRequest.start_time:type_name -> google.protobuf.Timestamp
+	17, // 4: countersign.v1.ReportRequest.fenced_after:type_name -> google.protobuf.Duration
+	5,  // 5: countersign.v1.ReportRequest.orphans:type_name -> countersign.v1.Orphans
+	6,  // 6: countersign.v1.ReportRequest.links:type_name -> countersign.v1.LinkBatch
+	4,  // 7: countersign.v1.ReportRequest.clock:type_name -> countersign.v1.ClockReading
+	3,  // 8: countersign.v1.ReportRequest.usage_progress:type_name -> countersign.v1.UsageProgress
+	18, // 9: countersign.v1.UsageProgress.complete_until:type_name -> google.protobuf.Timestamp
+	18, // 10: countersign.v1.ClockReading.wall_time:type_name -> google.protobuf.Timestamp
+	17, // 11: countersign.v1.ClockReading.monotonic_time:type_name -> google.protobuf.Duration
+	8,  // 12: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
+	19, // 13: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
+	20, // 14: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
+	18, // 15: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
+	16, // 16: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
+	18, // 17: countersign.v1.ReportResponse.wall_time:type_name -> google.protobuf.Timestamp
+	11, // 18: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
+	18, // 19: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
+	0,  // 20: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
+	18, // 21: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
+	17, // 22: countersign.v1.ReceiptEntry.clock_skew:type_name -> google.protobuf.Duration
+	18, // 23: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
+	17, // 24: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
+	16, // 25: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
+	1,  // 26: countersign.v1.Validator.state:type_name -> countersign.v1.ValidatorState
+	17, // 27: countersign.v1.Validator.report_age:type_name -> google.protobuf.Duration
+	17, // 28: countersign.v1.Validator.fenced_after:type_name -> google.protobuf.Duration
+	17, // 29: countersign.v1.Validator.clock_skew:type_name -> google.protobuf.Duration
+	16, // 30: countersign.v1.ValidatorRecord.cursors:type_name -> countersign.v1.Position
+	4,  // 31: countersign.v1.ValidatorRecord.clock:type_name -> countersign.v1.ClockReading
+	13, // 32: countersign.v1.FleetMembers.members:type_name -> countersign.v1.ValidatorRecord
+	13, // 33: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
+	2,  // 34: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
+	9,  // 35: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
+	35, // [35:36] is the sub-list for method output_type
+	34, // [34:35] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_fleet_proto_init() }
@@ -1627,13 +1744,14 @@ func file_countersign_v1_fleet_proto_init() {
 	}
 	file_countersign_v1_policy_proto_init()
 	file_countersign_v1_validator_proto_init()
+	file_countersign_v1_fleet_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_countersign_v1_fleet_proto_rawDesc), len(file_countersign_v1_fleet_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1071,8 +1071,10 @@ type TokenDetails struct {
 	// When the overlap of the token's rotation ends or ended, in milliseconds since the Unix epoch; 0 for none.
 	// A successor does not inherit it.
 	OverlapEndMillis int64 `protobuf:"varint,12,opt,name=overlap_end_millis,json=overlapEndMillis,proto3" json:"overlap_end_millis,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The overlap ends earlier, once the token has not been used for so long; in milliseconds, 0 for not.
+	UntilUnusedMillis int64 `protobuf:"varint,13,opt,name=until_unused_millis,json=untilUnusedMillis,proto3" json:"until_unused_millis,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *TokenDetails) Reset() {
@@ -1185,6 +1187,13 @@ func (x *TokenDetails) GetOwnExpireMillis() int64 {
 func (x *TokenDetails) GetOverlapEndMillis() int64 {
 	if x != nil {
 		return x.OverlapEndMillis
+	}
+	return 0
+}
+
+func (x *TokenDetails) GetUntilUnusedMillis() int64 {
+	if x != nil {
+		return x.UntilUnusedMillis
 	}
 	return 0
 }
@@ -1676,7 +1685,7 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\rPolicyDetails\x12#\n" +
 	"\rcreate_millis\x18\x01 \x01(\x03R\fcreateMillis\x12#\n" +
 	"\rupdate_millis\x18\x02 \x01(\x03R\fupdateMillis\x124\n" +
-	"\x06tokens\x18\x03 \x03(\v2\x1c.countersign.v1.TokenDetailsR\x06tokens\"\x98\x03\n" +
+	"\x06tokens\x18\x03 \x03(\v2\x1c.countersign.v1.TokenDetailsR\x06tokens\"\xc8\x03\n" +
 	"\fTokenDetails\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04note\x18\x02 \x01(\tR\x04note\x12\x12\n" +
@@ -1691,7 +1700,8 @@ const file_countersign_v1_policy_proto_rawDesc = "" +
 	"\brevision\x18\n" +
 	" \x01(\x04R\brevision\x12*\n" +
 	"\x11own_expire_millis\x18\v \x01(\x03R\x0fownExpireMillis\x12,\n" +
-	"\x12overlap_end_millis\x18\f \x01(\x03R\x10overlapEndMillis\"\xe1\x04\n" +
+	"\x12overlap_end_millis\x18\f \x01(\x03R\x10overlapEndMillis\x12.\n" +
+	"\x13until_unused_millis\x18\r \x01(\x03R\x11untilUnusedMillis\"\xe1\x04\n" +
 	"\x04Link\x12\x15\n" +
 	"\x06app_id\x18\x01 \x01(\tR\x05appId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
