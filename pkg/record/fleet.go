@@ -111,20 +111,41 @@ func (c *Codec) SealNews(records []*Validator) ([]byte, error) {
 	return c.seal(kindNews, 0, m)
 }
 
+// SealOffer signs a message on the fleet's channel that offers links of a partition to other authorities.
+func (c *Codec) SealOffer(partition int, links [][]byte) ([]byte, error) {
+	return c.seal(kindNews, 0, &countersignv1.FleetNews{
+		Links: &countersignv1.LinkBatch{Partition: uint32(partition), Links: links},
+	})
+}
+
+// News is a message on the fleet's channel.
+type News struct {
+	Records []*Validator
+	// Offered are links of Partition, as they are in the log. They are not verified.
+	Partition int
+	Offered   [][]byte
+}
+
 // OpenNews verifies a message on the fleet's channel.
-func (c *Codec) OpenNews(raw []byte) ([]*Validator, error) {
+func (c *Codec) OpenNews(raw []byte) (*News, error) {
 	var m countersignv1.FleetNews
 	if err := c.open(kindNews, 0, raw, &m); err != nil {
 		return nil, err
 	}
-	records := make([]*Validator, len(m.GetRecords()))
+	if int64(m.GetLinks().GetPartition()) >= int64(c.Partitions()) {
+		return nil, fmt.Errorf("%w news: offers links of partition %d", ErrMalformed, m.GetLinks().GetPartition())
+	}
+	news := &News{
+		Records: make([]*Validator, len(m.GetRecords())), Partition: int(m.GetLinks().GetPartition()),
+		Offered: m.GetLinks().GetLinks(),
+	}
 	for i, one := range m.GetRecords() {
 		var err error
-		if records[i], err = c.validatorFromProto(one); err != nil {
+		if news.Records[i], err = c.validatorFromProto(one); err != nil {
 			return nil, err
 		}
 	}
-	return records, nil
+	return news, nil
 }
 
 func validatorToProto(v *Validator) *countersignv1.ValidatorRecord {

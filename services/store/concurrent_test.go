@@ -125,3 +125,17 @@ func find(d *record.Document, id string) *record.Token {
 	}
 	return nil
 }
+
+// TestUpdateIsInTheReplicaAtOnce: when a change is acknowledged, the authority's own replica has it, without
+// waiting for the hint. The next change of the app is computed from it, and lists show it.
+func TestUpdateIsInTheReplicaAtOnce(t *testing.T) {
+	s := newSystem(t)
+	st := s.open(s.redis.URL())
+	partition := s.codec.PartitionOf("app")
+	for i := range 100 {
+		result := update(t, st, call("app", "made", add(fmt.Sprint("tok-", i))))
+		if at := st.Replica().Cursors()[partition]; at.Before(result.Position.Cursor) {
+			t.Fatalf("change %d is acknowledged at %s, and the replica is at %s", i, result.Position.Cursor, at)
+		}
+	}
+}

@@ -333,6 +333,23 @@ func TestHealSticky(t *testing.T) {
 	}
 }
 
+// TestHealStickyTwice: two replicas supply the same revocation of a token that the document does not have. The
+// document gets the token once: with two tokens of one digest, it could not be written.
+func TestHealStickyTwice(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	seen := token("b").Token
+	seen.State = gone
+	twice := []replica.Sticky{{AppID: "app", Token: seen}, {AppID: "app", Token: seen}}
+	if _, err := s.heal(nil, twice, nil); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "app", tokens{"a": active, "b": gone})
+	if got := s.documents["app"].Tokens; len(got) != 2 {
+		t.Errorf("got %d tokens, want 2", len(got))
+	}
+}
+
 func (s *story) mustHeal(lost *story) Healed {
 	s.t.Helper()
 	healed, err := s.heal(lost.held(), nil, []record.Cursor{lost.head.Cursor})

@@ -407,3 +407,24 @@ func TestSearchGoesOnBehindWhatIsDealtWith(t *testing.T) {
 		}
 	}
 }
+
+// TestSinceIsOldestFirst: the store's changes of an app come in the order in which they were made. What two
+// histories have in common is found by that order (see loss.apart).
+func TestSinceIsOldestFirst(t *testing.T) {
+	s := newStory(t)
+	s.change("app", create("a"))
+	fork := s.head.Cursor
+	for _, id := range []string{"b", "c", "d"} {
+		s.change("other", create(id))
+		s.change("app", create(id))
+	}
+	k := s.known()
+	links, told := k.since(s.documents["app"], fork, nil)
+	var got []string
+	for _, link := range links {
+		got = append(got, link.Upserts[0].ID)
+	}
+	if !told || !slices.Equal(got, []string{"b", "c", "d"}) {
+		t.Errorf("got the changes of %v, told %t; want b, c, d, told", got, told)
+	}
+}

@@ -136,6 +136,27 @@ func TestHeal(t *testing.T) {
 	}
 }
 
+// TestHealNamesWhatIsGivenUp: a process has seen a change of an earlier epoch, and none supplies it. The
+// healing names it, whether or not there is something else to heal.
+func TestHealNamesWhatIsGivenUp(t *testing.T) {
+	s, opened, partition, k := lossy(t)
+	heal(t, opened, partition, k)
+	unknown := record.Cursor{Epoch: 1, Revision: 1000, Tag: record.NewTag()}
+	nothing := heal(t, opened, partition, known{seen: []record.Cursor{unknown}})
+	if !nothing.Nothing || !slices.Equal(nothing.GivenUp, []record.Cursor{unknown}) {
+		t.Errorf("with nothing to heal: got %+v, want %v given up", nothing, unknown)
+	}
+	lose := s.save(partition)
+	update(t, opened, call("app", "made", add("tok-3")))
+	s.check(opened.Replica().Confirm(t.Context()))
+	again := knownBy(opened, partition)
+	lose()
+	again.seen = append(again.seen, unknown)
+	if healed := heal(t, opened, partition, again); healed.Lost != 1 || !slices.Equal(healed.GivenUp, []record.Cursor{unknown}) {
+		t.Errorf("with a lost change: got %+v, want 1 lost and %v given up", healed, unknown)
+	}
+}
+
 // TestHealDescribed: the audit event of a healing has the documents before and after, from the function that
 // completes the events of all changes.
 func TestHealDescribed(t *testing.T) {

@@ -161,7 +161,7 @@ func blockLog(ctx context.Context, c *trouble, r *rand.Rand) error {
 	}
 	switch {
 	case m.gone(ctx, life):
-	case !goesOn && c.othersGoOn(ctx, m) && !c.otherwiseTroubled(m):
+	case !goesOn && c.staysBehind(ctx, m) && !c.otherwiseTroubled(m):
 		c.oracle.violate(logStops, c.oracle.now(), "%s", m.name)
 	case goesOn && m.seat != nil:
 		c.stats.reach(blockedFollows)
@@ -193,6 +193,18 @@ func (c *campaign) othersGoOn(ctx context.Context, m member) bool {
 	return slices.ContainsFunc(c.members(), func(other member) bool {
 		return other.process != m.process && (other.seat == nil) == (m.seat == nil) && c.goesOn(ctx, other)
 	})
+}
+
+// staysBehind reports whether another process of the same kind works, and this one still does not some
+// seconds later. The store may have become whole just before.
+func (c *campaign) staysBehind(ctx context.Context, m member) bool {
+	for range 4 {
+		if !c.othersGoOn(ctx, m) || c.goesOn(ctx, m) {
+			return false
+		}
+		pause(ctx, time.Second)
+	}
+	return true
 }
 
 // otherwiseTroubled reports whether another fault was inflicted on the process.

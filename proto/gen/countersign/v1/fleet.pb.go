@@ -1469,7 +1469,10 @@ func (x *FleetMembers) GetMembers() []*ValidatorRecord {
 type FleetNews struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The records that have changed.
-	Records       []*ValidatorRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	Records []*ValidatorRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	// Links of a partition that the sender has gathered, and that do not suffice to heal it. They may complete
+	// what another authority has gathered.
+	Links         *LinkBatch `protobuf:"bytes,2,opt,name=links,proto3" json:"links,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1507,6 +1510,13 @@ func (*FleetNews) Descriptor() ([]byte, []int) {
 func (x *FleetNews) GetRecords() []*ValidatorRecord {
 	if x != nil {
 		return x.Records
+	}
+	return nil
+}
+
+func (x *FleetNews) GetLinks() *LinkBatch {
+	if x != nil {
+		return x.Links
 	}
 	return nil
 }
@@ -1638,9 +1648,10 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\fFleetMembers\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12!\n" +
 	"\fsince_millis\x18\x02 \x01(\x03R\vsinceMillis\x129\n" +
-	"\amembers\x18\x03 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\amembers\"F\n" +
+	"\amembers\x18\x03 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\amembers\"w\n" +
 	"\tFleetNews\x129\n" +
-	"\arecords\x18\x01 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\arecords*\xd1\x01\n" +
+	"\arecords\x18\x01 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\arecords\x12/\n" +
+	"\x05links\x18\x02 \x01(\v2\x19.countersign.v1.LinkBatchR\x05links*\xd1\x01\n" +
 	"\x10PropagationState\x12!\n" +
 	"\x1dPROPAGATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19PROPAGATION_STATE_PENDING\x10\x01\x12\x1d\n" +
@@ -1728,13 +1739,14 @@ var file_countersign_v1_fleet_proto_depIdxs = []int32{
 	4,  // 31: countersign.v1.ValidatorRecord.clock:type_name -> countersign.v1.ClockReading
 	13, // 32: countersign.v1.FleetMembers.members:type_name -> countersign.v1.ValidatorRecord
 	13, // 33: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
-	2,  // 34: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
-	9,  // 35: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
-	35, // [35:36] is the sub-list for method output_type
-	34, // [34:35] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	6,  // 34: countersign.v1.FleetNews.links:type_name -> countersign.v1.LinkBatch
+	2,  // 35: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
+	9,  // 36: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_fleet_proto_init() }

@@ -72,6 +72,7 @@ type Registry struct {
 	// unreadable has the records in the hash that do not verify, by hash field.
 	unreadable map[string]string
 	gathers    map[*gather]struct{}
+	offers     offers
 	membership membership
 	floor      floor
 }
@@ -123,7 +124,7 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
 		publish: make(chan struct{}, 1), exchangeNow: make(chan struct{}, 1), asks: make(chan chan error),
 		members: map[string]*member{}, news: map[string]*record.Validator{}, unreadable: map[string]string{},
-		gathers: map[*gather]struct{}{}, membership: newMembership(), floor: newFloor(),
+		gathers: map[*gather]struct{}{}, offers: offers{}, membership: newMembership(), floor: newFloor(),
 	}
 	for range r.codec.Partitions() {
 		r.waits = append(r.waits, map[*wait]struct{}{})

@@ -259,7 +259,8 @@ func (r *Registry) mergeNews(raw []byte) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, v := range news {
+	r.offers.add(news.Partition, news.Offered, now)
+	for _, v := range news.Records {
 		m := r.members[v.ID]
 		if (m == nil || m.InstanceID != v.InstanceID || m.Gone) && !v.Gone {
 			wake(r.exchangeNow) // news has only the moved cursors; the hash has all

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +32,8 @@ const (
 	settleAfter = 2 * time.Second
 	// atOnce is how many partitions are healed at the same time at most.
 	atOnce = 8
+	// offerInterval is the least time between two offers of a partition's links to other authorities.
+	offerInterval = 2 * time.Second
 	// logInterval is the least time between two "cannot heal" log lines of a partition.
 	logInterval = 30 * time.Second
 )
@@ -57,6 +58,8 @@ type Fleet interface {
 	// Links returns the signed links of a partition that validators hold. It returns when the validators have
 	// answered, or when ctx ends.
 	Links(ctx context.Context, partition int) [][]byte
+	// Offer gives links of a partition to the other authorities. Their calls of Links then return them.
+	Offer(ctx context.Context, partition int, links [][]byte)
 	// Highest returns the cursors of a partition that this authority and the validators have seen last.
 	Highest(partition int) []record.Cursor
 	// Present returns the cursors of a partition at the validators whose lease runs. silent names those of
@@ -105,8 +108,8 @@ type state struct {
 	seen        time.Time
 	// asks is the pause before the healer asks the validators again for missing links.
 	asks time.Duration
-	// logged is when the latest "cannot heal" line was logged.
-	logged time.Time
+	// logged is when the latest "cannot heal" line was logged, offered when links were offered last.
+	logged, offered time.Time
 }
 
 // New returns a healer.
@@ -241,8 +244,11 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	}
 	began := time.Now()
 	healed, links, err := h.try(ctx, partition)
-	if err == nil && healed.Nothing {
+	switch {
+	case err == nil && healed.Nothing:
 		err = h.settle(ctx, partition, links)
+	case errors.Is(err, store.ErrIncomplete):
+		h.offer(ctx, partition, links)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -292,6 +298,7 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	}
 	links := append(h.fleet.Links(gathering, partition), h.replica.Links(partition)...)
 	if !h.supplied(partition, at, links) {
+		h.offer(ctx, partition, links)
 		h.askLater(partition)
 		return store.Healed{}, nil, errAwaiting
 	}
@@ -302,6 +309,21 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 		_ = h.replica.Reach(following, partition, healed.End)
 	}
 	return healed, links, err
+}
+
+// offer gives links that do not suffice to the other authorities. Each authority asks only the validators
+// that report to it, so each may have gathered a part of what a healing needs.
+func (h *Healer) offer(ctx context.Context, partition int, links [][]byte) {
+	h.mu.Lock()
+	s := &h.partitions[partition]
+	early := time.Since(s.offered) < offerInterval
+	if !early {
+		s.offered = time.Now()
+	}
+	h.mu.Unlock()
+	if !early {
+		h.fleet.Offer(ctx, partition, links)
+	}
 }
 
 // settle has the store settle orphans again. It does so when a process still holds orphans after attempts
@@ -337,52 +359,4 @@ func (h *Healer) unsettled(partition int) []record.Tag {
 		}
 	}
 	return tags
-}
-
-// logTry logs and counts the result of one attempt. The caller holds the mutex.
-func (h *Healer) logTry(partition int, s *state, healed store.Healed, err error, took time.Duration) {
-	switch {
-	case err == nil && !healed.Nothing && healed.Lost == 0 && len(healed.Apps) == 0:
-		h.log.Info("the store was restored or adopted, and the fleet knows no change beyond it; changes go on",
-			"partition", partition, "epoch", healed.Start.Epoch)
-	case err == nil && !healed.Nothing:
-		h.metrics.heals.Inc()
-		h.metrics.changes.Add(float64(healed.Lost))
-		h.metrics.apps.Add(float64(len(healed.Apps)))
-		s.logged = time.Time{}
-		h.log.Warn("the store had lost changes of a partition; they are brought back", "partition", partition,
-			"changes", healed.Lost, "apps", healed.Apps, "epoch", healed.Start.Epoch, "took", took.Round(time.Millisecond))
-		for app, conflicts := range healed.Conflicts {
-			// The log does not have the values. The audit trail has them.
-			var what []string
-			for _, c := range conflicts {
-				what = append(what, strings.TrimSpace(c.TokenID+" "+c.Field))
-			}
-			h.log.Warn("two histories of an app have changed the same value; the one that denies more stays, the other is given up",
-				"partition", partition, "app", app, "given_up", what)
-		}
-		if len(healed.GivenUp) > 0 {
-			h.log.Error("no process holds some changes of earlier epochs any more; they are given up",
-				"partition", partition, "cursors", healed.GivenUp)
-		}
-	case err != nil:
-		if errors.Is(err, store.ErrIncomplete) {
-			h.metrics.incomplete.Inc()
-		} else {
-			h.metrics.failures.Inc()
-		}
-		if time.Since(s.logged) < logInterval {
-			return
-		}
-		s.logged = time.Now()
-		if errors.Is(err, store.ErrIncomplete) {
-			h.log.Error("the store has lost changes of a partition, and neither this authority nor a validator that reports has"+
-				" them; changes there are refused. A validator that has them heals the partition when it reports again; forget one that"+
-				" will not come back (countersign fleet forget). If no validator has them, or only the floor file names them, restore a"+
-				" backup, or adopt the store as it is (countersign store adopt; docs/operations.md)",
-				"partition", partition, "error", err)
-			return
-		}
-		h.log.Error("the store could not be healed; trying again", "partition", partition, "error", err)
-	}
 }

@@ -92,6 +92,15 @@ func TestIncomplete(t *testing.T) {
 		if f.isFrozen(7) || testutil.ToFloat64(h.metrics.frozen) != 0 {
 			t.Error("partition 7 is still frozen after another process has healed it")
 		}
+		// Another authority may have the missing links.
+		if len(f.offered) == 0 || f.offered[0].at > time.Second || f.offered[0].partition != 7 || f.offered[0].links != 2 {
+			t.Errorf("got offers %+v, want one of both links of partition 7 at once", f.offered)
+		}
+		for i := 1; i < len(f.offered); i++ {
+			if pause := f.offered[i].at - f.offered[i-1].at; pause < offerInterval || pause > 2*maxTryInterval {
+				t.Errorf("got offers %+v, want one in every %s to %s", f.offered, offerInterval, 2*maxTryInterval)
+			}
+		}
 	})
 }
 

@@ -31,6 +31,7 @@ type fake struct {
 	sticky  map[int][]replica.Sticky
 	frozen  map[int]bool
 	calls   []call
+	offered []offer
 	// heal is the implementation of Store.Heal.
 	heal func(ctx context.Context, partition int) (store.Healed, error)
 	// orphans has the orphans of validators. settled has the orphans that the healer has settled again.
@@ -62,6 +63,12 @@ type call struct {
 	candidates []string
 	frozen     bool
 	waited     uint64
+}
+
+// offer is one call of Fleet.Offer.
+type offer struct {
+	partition, links int
+	at               time.Duration
 }
 
 func (f *fake) Codec() *record.Codec { return codec }
@@ -201,6 +208,12 @@ func (f fleet) Links(ctx context.Context, partition int) [][]byte {
 	defer f.mu.Unlock()
 	f.asked++
 	return append([][]byte{[]byte("theirs")}, f.held...)
+}
+
+func (f fleet) Offer(_ context.Context, partition int, links [][]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.offered = append(f.offered, offer{partition, len(links), time.Since(began)})
 }
 
 func (f fleet) Orphans(int, uint64) []record.Tag {

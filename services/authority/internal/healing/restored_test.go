@@ -42,8 +42,9 @@ func (s *slowSource) Documents(ctx context.Context, partition int, each func(str
 // oneValidator is a fleet of one validator that has seen a change and does not report now.
 type oneValidator struct{ seen record.Cursor }
 
-func (f *oneValidator) Links(context.Context, int) [][]byte { return nil }
-func (f *oneValidator) Highest(int) []record.Cursor         { return []record.Cursor{f.seen} }
+func (f *oneValidator) Links(context.Context, int) [][]byte  { return nil }
+func (f *oneValidator) Offer(context.Context, int, [][]byte) {}
+func (f *oneValidator) Highest(int) []record.Cursor          { return []record.Cursor{f.seen} }
 func (f *oneValidator) Present(int, time.Time) ([]record.Cursor, []string) {
 	return []record.Cursor{f.seen}, []string{"v"}
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"slices"
@@ -15,7 +16,7 @@ import (
 
 // heal runs an authority's healer, with the members that can be reached as its fleet.
 func (w *world) heal(ctx context.Context, m *member) {
-	fleet := &fleet{w: w}
+	fleet := &fleet{w: w, own: m}
 	healer := healing.New(m.replica, m.store, healing.NewMetrics(prometheus.NewRegistry()),
 		slog.New(w.log).With("member", m.name))
 	var running sync.WaitGroup
@@ -35,8 +36,11 @@ func (w *world) heal(ctx context.Context, m *member) {
 	}
 }
 
-// fleet is the members that can be reached.
-type fleet struct{ w *world }
+// fleet is the members that can be reached, as the authority own sees them.
+type fleet struct {
+	w   *world
+	own *member
+}
 
 func (f *fleet) members() []*member {
 	f.w.mu.Lock()
@@ -44,12 +48,65 @@ func (f *fleet) members() []*member {
 	return slices.DeleteFunc(slices.Clone(f.w.members), func(m *member) bool { return m.lost > 50 })
 }
 
-// Links implements healing.Fleet.
+// Links implements healing.Fleet. An authority asks only the validators that report to it.
 func (f *fleet) Links(_ context.Context, partition int) (links [][]byte) {
 	for _, m := range f.members() {
-		links = append(links, m.replica.Links(partition)...)
+		if f.w.reportsTo(m) == f.own {
+			links = append(links, m.replica.Links(partition)...)
+		}
+	}
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if o := f.w.offers[partition]; time.Since(o.at) < offerLife {
+		links = append(links, o.links...)
 	}
 	return links
+}
+
+// offerLife is how long offered links are kept.
+const offerLife = 20 * time.Second
+
+// offer is what authorities have offered of a partition, with the time of the latest offer.
+type offer struct {
+	links [][]byte
+	at    time.Time
+}
+
+// Offer implements healing.Fleet.
+func (f *fleet) Offer(_ context.Context, partition int, links [][]byte) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.own.lost > 50 {
+		return
+	}
+	o := f.w.offers[partition]
+	if time.Since(o.at) > offerLife {
+		o.links = nil
+	}
+	for _, link := range links {
+		if !slices.ContainsFunc(o.links, func(has []byte) bool { return bytes.Equal(has, link) }) {
+			o.links = append(o.links, link)
+		}
+	}
+	o.at = time.Now()
+	f.w.offers[partition] = o
+}
+
+// reportsTo returns the authority to which a validator reports: each to another one in turn. It returns nil
+// for an authority.
+func (w *world) reportsTo(validator *member) *member {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var authorities []*member
+	for _, m := range w.members {
+		if m.store != nil && m.lost <= 50 {
+			authorities = append(authorities, m)
+		}
+	}
+	if validator.store != nil || len(authorities) == 0 {
+		return nil
+	}
+	return authorities[slices.Index(w.members, validator)%len(authorities)]
 }
 
 // Present implements healing.Fleet.
