@@ -26,7 +26,7 @@ const (
 func firstRunning(appID string, now time.Time) int64 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(appID))
-	late := lateCounts + time.Duration(h.Sum32())%moveSpread
+	late := lateCounts + time.Duration(h.Sum32())*time.Microsecond%moveSpread
 	return hourOf(now.Add(-late))
 }
 
