@@ -248,7 +248,7 @@ func (r *Reporter) Leave(storeID string) {
 	if r.handover.ends(storeID) {
 		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 		if err := r.flush(ctx, storeID); err != nil {
-			r.config.Log.Warn("the latest usage counts could not be handed over; reports will call them incomplete", "error", err)
+			r.config.Log.Info("the latest usage counts could not be handed over; reports will call them incomplete", "error", err)
 		}
 		cancel()
 	}

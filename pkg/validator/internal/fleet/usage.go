@@ -265,12 +265,13 @@ func (r *Reporter) flush(ctx context.Context, storeID string) error {
 			if m != nil {
 				m.Sequence = r.sequence.Add(1)
 				_ = stream.Send(m) // if it fails, Recv returns the reason
+				pause = 0
 			}
 			select {
 			case err := <-failed:
 				return err
 			case <-h.answered:
-			case <-time.After(min(pause, minSpread)):
+			case <-time.After(pause):
 			}
 		}
 	})
