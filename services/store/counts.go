@@ -218,8 +218,8 @@ func (c *Counts) Write(ctx context.Context, w CountsWrite) (done bool, err error
 	return done, err
 }
 
-// cover sets how far the counts of an instance are complete. What says that nothing follows is not replaced by
-// what does not. KEYS: the coverage. ARGV: 1 instance, 2 value, 3 the text of a value that says so
+// cover sets how far the counts of an instance are complete. A final value is not replaced by another one.
+// KEYS: the coverage. ARGV: 1 instance, 2 value, 3 the text that final values contain
 const cover = `
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if held and string.find(held, ARGV[3], 1, true) and not string.find(ARGV[2], ARGV[3], 1, true) then

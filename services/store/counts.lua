@@ -3,7 +3,8 @@
 -- Every check comes before the first write. The first write is one that a full Redis refuses.
 --
 -- KEYS: for each instance its last batch, then for each app its counts
--- ARGV: 1 number of instances, 2 life of their keys in seconds, 3 life of an app's counts in seconds, 4 new version,
+-- ARGV: 1 number of instances, 2 life of their keys in seconds, 3 life of an app's counts in seconds,
+--       4 new version,
 --       then for each instance: last batch expected, last batch
 --       then for each app: version expected, number of pairs, then so many fields and values
 local instances, at = tonumber(ARGV[1]), 5

@@ -69,6 +69,7 @@ func TestB21_CountsAreWrittenOnce(t *testing.T) {
 		// Each of these was computed from something that is no longer so.
 		repeated, behind, stale := first(5), first(5), first(5)
 		behind.Before[0].Number, behind.Before[1].Number = 1, 6
+		behind.Apps[0].Version, behind.Apps[1].Version = "first", "first"
 		stale.Before = stale.After
 		stale.Apps[0].Version = "first"
 		for name, w := range map[string]store.CountsWrite{"a repetition": repeated, "a batch behind": behind, "an app": stale} {
@@ -155,7 +156,7 @@ func TestB21_FullRedisTakesNoPart(t *testing.T) {
 	}
 }
 
-// TestB21_TheEndOfCountsStays: nobody overwrites that an instance's counts are complete with an earlier state.
+// TestB21_TheEndOfCountsStays: that an instance's counts are complete is not overwritten by an earlier state.
 func TestB21_TheEndOfCountsStays(t *testing.T) {
 	countsRedis(t, func(t *testing.T, client *redisfeed.Client) {
 		counts := store.NewCounts(client)

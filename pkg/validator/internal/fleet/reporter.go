@@ -239,7 +239,9 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 
 // UnacknowledgedUsage returns how many batches of usage counts no authority has acknowledged yet, and how old
 // the oldest decision in them may be: 0 when there are none.
-func (r *Reporter) UnacknowledgedUsage() (batches int, age time.Duration) { return r.handover.unacknowledged() }
+func (r *Reporter) UnacknowledgedUsage() (batches int, age time.Duration) {
+	return r.handover.unacknowledged()
+}
 
 // Leave hands the last usage counts over, and tells an authority that the validator has stopped for good, so
 // that no receipt waits for it. Call it after Run has returned, and after the last decision. It tries each

@@ -109,8 +109,8 @@ func (h *handover) takeAll(ctx context.Context, listens func() bool) {
 	}
 }
 
-// untilTake returns how long to wait before the next take. It is the same across streams. Validators that were
-// started together take at different times.
+// untilTake returns how long to wait before the next take, across all streams. Validators that were started
+// together take at different times.
 func (h *handover) untilTake(now time.Time) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -147,7 +147,8 @@ func (h *handover) next(now time.Time) (m *countersignv1.ReportRequest, pause ti
 
 func batchToProto(b usage.Batch) *countersignv1.UsageBatch {
 	m := &countersignv1.UsageBatch{
-		Number: b.Number, Partition: uint32(b.Partition), Oldest: b.Oldest, Counts: make([]*countersignv1.UsageCount, len(b.Counts)),
+		Number: b.Number, Partition: uint32(b.Partition), Oldest: b.Oldest,
+		Counts: make([]*countersignv1.UsageCount, len(b.Counts)),
 	}
 	for i := range b.Counts {
 		c := &b.Counts[i]
@@ -230,7 +231,9 @@ func (h *handover) ends(storeID string) bool {
 }
 
 // conclude notes whether all is acknowledged. The caller holds the mutex.
-func (h *handover) conclude() { h.final = h.outbox.Stats().Unacknowledged == 0 && h.counter.Stats().Entries == 0 }
+func (h *handover) conclude() {
+	h.final = h.outbox.Stats().Unacknowledged == 0 && h.counter.Stats().Entries == 0
+}
 
 // flush sends what is left over a stream of its own, until everything is acknowledged or ctx ends.
 func (r *Reporter) flush(ctx context.Context, storeID string) error {

@@ -18,7 +18,8 @@ func BenchmarkAdd(b *testing.B) {
 	var counts []usage.Count
 	for i := range 1000 {
 		counts = append(counts, usage.Count{
-			AppID: fmt.Sprint("app-", i), TokenID: "tok_aaaaaaaaaaaaaaaa", Scope: 1, Reason: policy.TokenValid, Minute: time.Now(), N: 1,
+			AppID: fmt.Sprint("app-", i), TokenID: "tok_aaaaaaaaaaaaaaaa", Scope: 1, Reason: policy.TokenValid,
+			Minute: time.Now(), N: 1,
 		})
 	}
 	number := uint64(0)

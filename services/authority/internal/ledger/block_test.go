@@ -21,9 +21,11 @@ const app = "pezwd5bre2xb"
 func someCounts(t *rapid.T, label string) []usage.Count {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) usage.Count {
 		return usage.Count{
-			AppID: app, TokenID: rapid.SampledFrom([]string{"", "tok_aaaaaaaaaaaaaaaa", "tok_7zzzzzzzzzzzzzzz", "other", "tok_short"}).
+			AppID: app,
+			TokenID: rapid.SampledFrom([]string{"", "tok_aaaaaaaaaaaaaaaa", "tok_7zzzzzzzzzzzzzzz", "other", "tok_short"}).
 				Draw(t, "token"),
-			Scope: policy.Scope(rapid.IntRange(1, 4).Draw(t, "scope")), Reason: policy.Reason(rapid.IntRange(2, 11).Draw(t, "reason")),
+			Scope:    policy.Scope(rapid.IntRange(1, 4).Draw(t, "scope")),
+			Reason:   policy.Reason(rapid.IntRange(2, 11).Draw(t, "reason")),
 			Enforced: rapid.Bool().Draw(t, "enforced"),
 			Minute:   noon.Add(time.Duration(rapid.IntRange(-3*24*60, 60).Draw(t, "minute")) * time.Minute),
 			N:        rapid.OneOf(rapid.Uint64Range(1, 300), rapid.Just(uint64(math.MaxUint64))).Draw(t, "n"),
@@ -177,8 +179,10 @@ func TestB21_WhatIsKept(t *testing.T) {
 	gone := kind
 	gone.TokenID = "tok_bbbbbbbbbbbbbbbb"
 	at := func(k Kind, before time.Duration, n uint64) usage.Count {
-		return usage.Count{AppID: app, TokenID: k.TokenID, Scope: k.Scope, Reason: k.Reason, Enforced: k.Enforced,
-			Minute: noon.Add(-before), N: n}
+		return usage.Count{
+			AppID: app, TokenID: k.TokenID, Scope: k.Scope, Reason: k.Reason, Enforced: k.Enforced,
+			Minute: noon.Add(-before), N: n,
+		}
 	}
 	day := 24 * time.Hour
 	var a account

@@ -101,8 +101,8 @@ func (l *Ledger) commit(ctx context.Context, partition int, jobs []*job) (counte
 	return nil, errors.Join(errConflicts, err)
 }
 
-// prepare reads what Redis has, and computes the write that adds the batches which follow the last ones. Added
-// are the jobs of these batches.
+// prepare reads what Redis has, and computes the write that adds the batches which follow the last ones. It
+// returns the jobs of these batches too.
 func (l *Ledger) prepare(ctx context.Context, partition int, jobs []*job, judged map[*job]*verdict) (
 	w store.CountsWrite, added []*job, err error,
 ) {
@@ -177,7 +177,9 @@ func (l *Ledger) add(ctx context.Context, partition int, apps map[string]*additi
 			moving = append(moving, id)
 			continue
 		}
-		written = append(written, store.AppCounts{AppID: id, Version: found[i].Version, Running: whole(running.pack(minutesOfHour))})
+		written = append(written, store.AppCounts{
+			AppID: id, Version: found[i].Version, Running: whole(running.pack(minutesOfHour)),
+		})
 	}
 	if len(moving) == 0 {
 		return written, nil

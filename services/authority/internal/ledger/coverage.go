@@ -31,8 +31,8 @@ func (l *Ledger) Cover(ctx context.Context, c Coverage) error {
 	return l.config.Storage.Cover(ctx, c.InstanceID, raw, isFinal)
 }
 
-// Coverage returns how far the counts of each instance are complete, ordered by validator and start. It leaves
-// out instances that ended before the counts that are kept.
+// Coverage returns how far the counts of each instance are complete, in order of validators and starts. It
+// leaves out instances that ended before the counts that are kept.
 func (l *Ledger) Coverage(ctx context.Context) ([]Coverage, error) {
 	all, _, err := l.coverage(ctx)
 	return all, err

@@ -92,7 +92,9 @@ func newMemory() *memory {
 	return m
 }
 
-func (m *memory) keep() { m.past = append(m.past, past{time.Now(), maps.Clone(m.seen), maps.Clone(m.apps)}) }
+func (m *memory) keep() {
+	m.past = append(m.past, past{time.Now(), maps.Clone(m.seen), maps.Clone(m.apps)})
+}
 
 // failover goes back to the state at a time.
 func (m *memory) failover(to time.Time) {

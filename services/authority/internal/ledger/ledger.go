@@ -133,8 +133,8 @@ func (l *Ledger) Apps(ctx context.Context, partition int, appIDs []string) (map[
 	return all, nil
 }
 
-// open decodes the counts of an app. It returns no counts in place of a damaged record, so that the app's next
-// counts are not lost as well.
+// open decodes the counts of an app. A damaged record counts as an empty one, so that the app's next counts
+// are not lost as well.
 func (l *Ledger) open(raw *store.AppCounts) (a account) {
 	for _, part := range []struct {
 		to      *block

@@ -48,7 +48,7 @@ func one(appID string) usage.Count {
 	return usage.Count{AppID: appID, Scope: 1, Reason: policy.TokenMissing, Minute: time.Now().Truncate(time.Minute), N: 1}
 }
 
-// TestB21_OnlyTheNextBatchIsAdded: a repeated batch is not added again. A batch after a gap is added only when
+// TestB21_OnlyTheNextBatchIsAdded: a repeated batch is not added again. A batch after a gap is added only if
 // the validator has no earlier one.
 func TestB21_OnlyTheNextBatchIsAdded(t *testing.T) {
 	inBubble(t, func(t *testing.T, l *Ledger, _ *memory) {
@@ -132,8 +132,8 @@ func TestB21_LostReplyIsNotCountedTwice(t *testing.T) {
 	})
 }
 
-// TestB21_WhatIsNotCounted: an app that does not exist takes no memory, nor do kinds that do not exist. A token
-// that the app does not have is no token. A batch is answered all the same.
+// TestB21_WhatIsNotCounted: an app that does not exist takes no memory, nor do kinds that do not exist. A
+// token that the app does not have is no token. A batch is answered all the same.
 func TestB21_WhatIsNotCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T, l *Ledger, storage *memory) {
 		a := appIn(1, 0)
@@ -198,8 +198,8 @@ func TestB21_DamagedCountsBeginAnew(t *testing.T) {
 	})
 }
 
-// TestB21_CountsOverTime: an hour at a time, over 40 days, with batches that come late: hours and days have all
-// of the time that is kept.
+// TestB21_CountsOverTime: an hour at a time, over 40 days, with batches that come late: hours and days have
+// all of the time that is kept.
 func TestB21_CountsOverTime(t *testing.T) {
 	inBubble(t, func(t *testing.T, l *Ledger, storage *memory) {
 		a := appIn(1, 0)

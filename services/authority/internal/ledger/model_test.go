@@ -36,7 +36,9 @@ type model struct {
 }
 
 func newModel(seed uint64) *model {
-	return &model{storage: newMemory(), random: rand.New(rand.NewPCG(seed, 0)), faults: true, sent: map[string]map[Kind]uint64{}}
+	return &model{
+		storage: newMemory(), random: rand.New(rand.NewPCG(seed, 0)), faults: true, sent: map[string]map[Kind]uint64{},
+	}
 }
 
 func (m *model) n(n int) int {
@@ -109,8 +111,9 @@ func (m *model) decide() (counts []usage.Count) {
 	defer m.mu.Unlock()
 	for range m.random.IntN(4) {
 		c := usage.Count{
-			AppID: appIn(m.random.IntN(partitions), m.random.IntN(2)), TokenID: []string{"", "tok_aaaaaaaaaaaaaaaa"}[m.random.IntN(2)],
-			Scope: policy.Scope(1 + m.random.IntN(2)), Reason: policy.TokenValid, Minute: time.Now().Truncate(time.Minute),
+			AppID:   appIn(m.random.IntN(partitions), m.random.IntN(2)),
+			TokenID: []string{"", "tok_aaaaaaaaaaaaaaaa"}[m.random.IntN(2)],
+			Scope:   policy.Scope(1 + m.random.IntN(2)), Reason: policy.TokenValid, Minute: time.Now().Truncate(time.Minute),
 			N: 1 + m.random.Uint64N(3),
 		}
 		if m.sent[c.AppID] == nil {
