@@ -8,6 +8,7 @@ import (
 	"github.com/countersign/countersign/pkg/grpcclient"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/usage"
 	"github.com/countersign/countersign/pkg/validator/internal/fleet"
 )
 
@@ -50,7 +51,7 @@ type membership struct {
 }
 
 // open makes the reporter if an authority is configured.
-func (m *membership) open(c Config) (err error) {
+func (m *membership) open(c Config, counter *usage.Counter) (err error) {
 	if c.Fleet.Authority == "" {
 		return nil
 	}
@@ -58,6 +59,7 @@ func (m *membership) open(c Config) (err error) {
 	m.reporter, err = fleet.New(fleet.Config{
 		Authority: c.Fleet.Authority, Security: c.Fleet.Security, Key: c.Fleet.Key, CurrentKey: c.Fleet.CurrentKey, ID: c.Fleet.ID,
 		FencedAfter: fleet.FencedAfter(c.MaxStaleness), KeyIDs: c.Ring.IDs(), Log: c.Log, WallClock: c.WallClock,
+		Usage: counter,
 	})
 	return err
 }
@@ -92,8 +94,8 @@ func (m *membership) awaitFloor(ctx context.Context) {
 // pendingPause is how often a validator checks, after maxFloorWait, whether the floor is still pending.
 const pendingPause = 250 * time.Millisecond
 
-// leave makes the validator answer no more questions, and then tells the authority that it leaves. So no
-// receipt waits for this validator.
+// leave makes the validator answer no more questions, and then hands over its last usage counts and tells the
+// authority that it leaves. So no receipt waits for this validator.
 func (v *Validator) leave() {
 	r := v.replica.Load()
 	if v.fleet.reporter == nil || r == nil {

@@ -80,7 +80,7 @@ func New(config Config) (*Validator, error) {
 	v := &Validator{
 		config: config, clock: config.WallClock, client: client, found: make(chan struct{}), replaced: make(chan struct{}),
 	}
-	return v, v.fleet.open(config)
+	return v, v.fleet.open(config, &v.usage)
 }
 
 // Run finds the store, loads it, and applies its changes until ctx ends. The end of ctx is not an error. Run

@@ -17,6 +17,7 @@ func main() {
 	var adminKeys, floorFile string
 	var insecure bool
 	var verifyInterval *time.Duration
+	var usageRedis *string
 	os.Exit(daemon.Main(daemon.Service{
 		Name:       "authority",
 		Short:      "Own tokens and enforcement: serve management over gRPC and write the store",
@@ -29,11 +30,15 @@ func main() {
 				"one that comes back empty, or older, is then refused also when everything was started again")
 			verifyInterval = settings.Duration(cmd.Flags(), "verify-interval", server.DefaultVerifyInterval, 0, 24*time.Hour,
 				"`pause` between two partitions of the store that are proven in the background; 0 proves none")
+			usageRedis = settings.RedisURL(cmd.Flags(), "usage-redis-url", "",
+				"another Redis for usage counts, so that they take no memory from the store's; give every authority the same "+
+					"(default: the Redis of the store)")
 			cmd.Flags().BoolVar(&insecure, "insecure-dev", false, "let anyone call, on a loopback address only")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
 			return server.New(server.Config{
 				Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, FloorFile: floorFile, VerifyInterval: *verifyInterval,
+				UsageRedisURL: *usageRedis,
 			})
 		},
 	}))

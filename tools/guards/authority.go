@@ -43,6 +43,19 @@ var authorityGuards = []guard{
 		tests: "TestStreamIdsAreComparedExactly", packages: []string{storePackage},
 	},
 	{
+		// Without it, a batch of usage counts is added once by each authority that it reaches.
+		name: "batch number", file: "services/store/counts.lua",
+		cuts:  []cut{{"  if last ~= ARGV[at] then\n    return 'CONFLICT'\n  end\n", ""}},
+		tests: "TestB21_CountsAreWrittenOnce", packages: []string{storePackage},
+	},
+	{
+		// Without it, a batch that is repeated is added again.
+		name: "only the next batch", file: "services/authority/internal/ledger/commit.go",
+		cuts:     []cut{{"b.Number > last && (b.Number == last+1 || b.Oldest)", "b.Number > 0"}},
+		tests:    "TestB21_OnlyTheNextBatchIsAdded|TestB21_EveryDecisionIsCountedOnce",
+		packages: []string{"./services/authority/internal/ledger"},
+	},
+	{
 		name:  "request id",
 		file:  "services/store/update.go",
 		cuts:  []cut{{"	if f.request != nil {\n", "	if f.request != nil && partition < 0 {\n"}},

@@ -37,7 +37,8 @@ var mayImport = map[string][]string{
 		"pkg/snapshot", "pkg/usage", "pkg/validator/internal/access", "pkg/validator/internal/fleet",
 	},
 	"pkg/validator/internal/fleet": {
-		"pkg/apierr", "pkg/clockskew", "pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", generated,
+		"pkg/apierr", "pkg/clockskew", "pkg/grpcclient", "pkg/policy", "pkg/record", "pkg/replica", "pkg/secret", "pkg/usage",
+		generated,
 	},
 	"pkg/validator/internal/access": {"pkg/replica", "pkg/usage"},
 	"pkg/validator/inside": {

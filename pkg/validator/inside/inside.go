@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/usage"
@@ -23,6 +24,12 @@ func Replica(v *validator.Validator) *replica.Replica { return access.Replica(v)
 // minute (B21, B22). Apps without a policy and requests that failed are not counted. The counter keeps
 // counts that nobody takes for an hour at most; see usage.Counter.
 func Usage(v *validator.Validator) *usage.Counter { return access.Usage(v) }
+
+// UnacknowledgedUsage returns how many batches of usage counts no authority has acknowledged yet, and how old
+// the oldest decision in them may be. Both are 0 without an authority.
+func UnacknowledgedUsage(v *validator.Validator) (batches int, age time.Duration) {
+	return access.UnacknowledgedUsage(v)
+}
 
 // Reporter reports to an authority, as a validator does, what a replica holds.
 type Reporter = fleet.Reporter

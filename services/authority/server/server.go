@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/fleet"
 	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/authority/internal/identity"
+	"github.com/countersign/countersign/services/authority/internal/ledger"
 	"github.com/countersign/countersign/services/authority/internal/management"
 	"github.com/countersign/countersign/services/authority/internal/verification"
 	"github.com/countersign/countersign/services/internal/daemon"
@@ -45,6 +47,9 @@ type Config struct {
 	// VerifyInterval is the pause between two verifications of partitions in the background; 0 turns
 	// verification off.
 	VerifyInterval time.Duration
+	// UsageRedisURL is the Redis in which usage counts are kept. It needs no store. Empty means the Redis of
+	// the store.
+	UsageRedisURL string
 	// Store has the options of the store.
 	Store store.Options
 }
@@ -67,11 +72,13 @@ const DefaultVerifyInterval = verification.DefaultInterval
 type Server struct {
 	config     Config
 	client     *redisfeed.Client
+	usage      *redisfeed.Client // for usage counts
 	management *management.Service
 	fleet      *fleet.Service
 	metrics    fleetMetrics
 	floor      floorState
 	verified   *verification.Metrics
+	counts     *ledger.Metrics
 	grpc       *grpcserver.Server
 	http       *grpcserver.HTTPServer
 	replica    atomic.Pointer[replica.Replica] // nil until the store is found
@@ -92,12 +99,17 @@ func New(config Config) (*Server, error) {
 	if s.client, err = redisfeed.Open(config.RedisURL, redisfeed.Options{WriteQuorum: config.WriteQuorum}); err != nil {
 		return nil, err
 	}
+	// The connections are others also when the Redis is the same, so that counts keep no change waiting.
+	if s.usage, err = redisfeed.Open(cmp.Or(config.UsageRedisURL, config.RedisURL), redisfeed.Options{}); err != nil {
+		return nil, err
+	}
 	registry := daemon.NewRegistry(config.Config)
 	calls := grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
 	registry.MustRegister(calls, replicametrics.New(s.replica.Load))
 	s.floor.register(registry, s.replica.Load)
 	s.metrics = fleetMetrics{fleet.NewMetrics(registry), healing.NewMetrics(registry)}
 	s.verified = verification.NewMetrics(registry)
+	s.counts = ledger.NewMetrics(registry)
 	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.ready, s.detail, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
@@ -150,6 +162,7 @@ func (s *Server) HTTPAddr() net.Addr { return s.http.Addr() }
 // UNAVAILABLE.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.client.Close()
+	defer s.usage.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	// The store is followed until the last call in flight is answered.
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -184,6 +197,7 @@ func (s *Server) follow(ctx context.Context) error {
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error { s.floor.keep(ctx, r, s.config); return nil })
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
+	group.Go(func() error { return s.countUsage(ctx, r, meta.Partitions) })
 	group.Go(func() error {
 		keys := func(ctx context.Context, partition int) ([]string, error) {
 			return tools.CheckKeys(ctx, s.client, codec, partition)

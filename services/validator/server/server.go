@@ -88,7 +88,9 @@ func New(config Config) (*Server, error) {
 	registry.MustRegister(replicametrics.New(func() *replica.Replica { return inside.Replica(s.validator) }))
 	registerSnapshotMetrics(registry, s.validator)
 	registerFleetMetrics(registry, s.validator)
-	registerUsageMetrics(registry, inside.Usage(s.validator))
+	registerUsageMetrics(registry, inside.Usage(s.validator), func() (int, time.Duration) {
+		return inside.UnacknowledgedUsage(s.validator)
+	})
 	service := authorize.New(s.validator, authorize.Bound{
 		MostInFlight:   config.MaxInFlight,
 		AtRest:         StreamWorkers + ownGoroutines,

@@ -3,6 +3,7 @@ package server
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -15,7 +16,7 @@ import (
 func TestB21_UsageThatIsHeldOrLostIsShown(t *testing.T) {
 	var c usage.Counter
 	registry := prometheus.NewRegistry()
-	registerUsageMetrics(registry, &c)
+	registerUsageMetrics(registry, &c, func() (int, time.Duration) { return 3, 2 * time.Second })
 	for minute := range int64(usage.MaxMinutes + 3) {
 		c.Count(minute*60_000, 0, "app", 1, policy.Decision{Reason: policy.TokenMissing})
 	}
@@ -26,6 +27,12 @@ countersign_usage_dropped_total 2
 # HELP countersign_usage_entries Usage counts in memory: one for each app, token, scope, verdict and minute.
 # TYPE countersign_usage_entries gauge
 countersign_usage_entries 61
+# HELP countersign_usage_unacknowledged_age_seconds Age of the oldest usage counts that no authority has acknowledged; 0 for none.
+# TYPE countersign_usage_unacknowledged_age_seconds gauge
+countersign_usage_unacknowledged_age_seconds 2
+# HELP countersign_usage_unacknowledged_batches Batches of usage counts that no authority has acknowledged yet.
+# TYPE countersign_usage_unacknowledged_batches gauge
+countersign_usage_unacknowledged_batches 3
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)

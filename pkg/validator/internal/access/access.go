@@ -3,6 +3,8 @@
 package access
 
 import (
+	"time"
+
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/usage"
 )
@@ -11,4 +13,6 @@ import (
 var (
 	Replica func(validator any) *replica.Replica
 	Usage   func(validator any) *usage.Counter
+
+	UnacknowledgedUsage func(validator any) (batches int, age time.Duration)
 )

@@ -27,6 +27,7 @@ import (
 	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/secret"
+	"github.com/countersign/countersign/pkg/usage"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -46,7 +47,7 @@ const (
 	// patience is how many attempts in a row must fail before a warning is logged. Fewer fail when one
 	// authority restarts and another takes over.
 	patience = 3
-	// leaveTimeout bounds Leave.
+	// leaveTimeout bounds how long Leave waits for the authority to hear of it.
 	leaveTimeout = time.Second
 	// MaxIDLength is how many characters a validator's name may have.
 	MaxIDLength = record.MaxValidatorIDLength
@@ -73,6 +74,9 @@ type Config struct {
 	Dial func(ctx context.Context, resolved string) (net.Conn, error)
 	// WallClock is the validator's time of day, for tests. Nil means the machine's clock.
 	WallClock replica.WallClock
+	// Usage has the counts of the validator's decisions. The reporter hands them to the authority. Nil hands
+	// over none.
+	Usage *usage.Counter
 }
 
 // CheckID returns an error that describes what a validator's name must look like, or nil for a valid name.
@@ -116,6 +120,7 @@ type Reporter struct {
 	heartbeat atomic.Pointer[heartbeat]
 	skew      atomic.Pointer[time.Duration] // nil while unknown
 	alarm     clockskew.Alarm               // belongs to the goroutine that receives
+	handover  *handover
 
 	connected atomic.Bool
 	verified  atomic.Bool
@@ -141,6 +146,7 @@ func New(config Config) (*Reporter, error) {
 	}
 	now := time.Now()
 	r := &Reporter{config: config, instance: rand.Text(), start: config.WallClock.At(now), running: now}
+	r.handover = newHandover(config.Usage, config.WallClock)
 	r.secured.Store(&transport)
 	r.dialing = []grpc.DialOption{
 		grpc.WithContextDialer(dial),
@@ -231,15 +237,28 @@ func (r *Reporter) Run(ctx context.Context, of *replica.Replica, decides func() 
 	}
 }
 
-// Leave tells an authority that the validator has stopped for good, so that no receipt waits for it. Call
-// it after Run has returned. It tries once: an authority that it does not reach lists the validator as
-// lost.
+// UnacknowledgedUsage returns how many batches of usage counts no authority has acknowledged yet, and how old
+// the oldest decision in them may be: 0 when there are none.
+func (r *Reporter) UnacknowledgedUsage() (batches int, age time.Duration) {
+	return r.handover.unacknowledged()
+}
+
+// Leave hands the last usage counts over, and tells an authority that the validator has stopped for good, so
+// that no receipt waits for it. Call it after Run has returned, and after the last decision. It tries each
+// once: an authority that it does not reach lists the validator as lost.
 func (r *Reporter) Leave(storeID string) {
+	if r.handover.ends(storeID) {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+		if err := r.flush(ctx, storeID); err != nil {
+			r.config.Log.Info("the latest usage counts could not be handed over; reports will call them incomplete", "error", err)
+		}
+		cancel()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	err := r.call(ctx, func(stream reportStream) error {
 		hello := r.hello(storeID)
-		hello.Leaving = true
+		hello.Leaving, hello.UsageProgress = true, r.handover.progress()
 		if err := stream.Send(hello); err != nil {
 			return err
 		}

@@ -53,6 +53,9 @@ type fakeAuthority struct {
 	// pending makes the first answer say that the floor is pending. The test sends the floor later.
 	pending bool
 	tells   chan *countersignv1.ReportResponse
+	// count counts a batch of usage counts and returns how far the partition's batches are counted, or false
+	// for no answer. Nil is an authority of an earlier release.
+	count func(*countersignv1.UsageBatch) (uint64, bool)
 }
 
 type received struct {
@@ -162,9 +165,18 @@ func (f *fakeAuthority) Report(
 				f.mu.Unlock()
 				return nil
 			}
-			if m.GetDataAge() == nil || silent {
+			if batch := m.GetUsage(); batch != nil && f.count != nil {
+				if number, answers := f.count(batch); answers {
+					answer = &countersignv1.ReportResponse{UsagePartition: &batch.Partition, UsageAcknowledged: number}
+				}
+			}
+			if (m.GetDataAge() == nil || silent) && answer == nil {
 				f.mu.Unlock()
 				continue
+			}
+			if answer != nil {
+				f.mu.Unlock()
+				break
 			}
 			answer = &countersignv1.ReportResponse{Received: m.GetSequence(), WallTime: timestamppb.Now()}
 			if first {

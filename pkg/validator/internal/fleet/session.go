@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -93,6 +94,10 @@ type session struct {
 	orphans [][]record.Tag
 	last    time.Time // when the latest report was sent
 	wanted  chan int  // partitions whose links the authority has asked for
+	// progress is what the authority was told last about usage counts.
+	progress *countersignv1.UsageProgress
+	// paced is the earliest time for the next batch of usage counts.
+	paced time.Time
 }
 
 // session reports over one stream until the stream ends. It calls heard after the authority's first answer,
@@ -108,14 +113,19 @@ func (r *Reporter) session(ctx context.Context, of *replica.Replica, decides fun
 			Reporter: r, of: of, decides: decides, stream: stream, wanted: make(chan int, partitions),
 			sent: make([]record.Cursor, partitions), begins: make([]uint64, partitions), orphans: make([][]record.Tag, partitions),
 		}
-		var receiving sync.WaitGroup
-		defer receiving.Wait()
+		var running sync.WaitGroup
+		defer running.Wait()
 		ctx, cancel := context.WithCancel(stream.Context())
+		defer cancel()
 		received := make(chan error, 1)
-		receiving.Go(func() {
+		running.Go(func() {
 			received <- s.receive(watchdog, heard, welcomed)
 			cancel()
 		})
+		if r.handover.counter != nil {
+			r.handover.open(of)
+			running.Go(func() { r.handover.takeAll(ctx, r.Connected) })
+		}
 		err := s.send(ctx)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
 			// Only receive knows why the stream has ended.
@@ -139,6 +149,7 @@ func (s *session) receive(watchdog *time.Timer, heard, welcomed func()) error {
 		}
 		watchdog.Reset(silence)
 		s.compareClocks(m)
+		s.handover.receive(m, time.Now())
 		if first {
 			s.connected.Store(true)
 			heard()
@@ -198,6 +209,7 @@ func (s *session) send(ctx context.Context) error {
 	changed := s.of.Changed()
 	s.addMoved(hello)
 	s.addOrphans(hello)
+	s.addProgress(hello)
 	s.addClock(hello)
 	if err := s.stream.Send(hello); err != nil {
 		return err
@@ -206,6 +218,11 @@ func (s *session) send(ctx context.Context) error {
 	s.reports.Add(1)
 	heartbeat := time.NewTicker(Interval)
 	defer heartbeat.Stop()
+	counts := time.NewTimer(idle)
+	defer counts.Stop()
+	if s.handover.counter == nil {
+		counts.Stop()
+	}
 	for {
 		m := &countersignv1.ReportRequest{}
 		select {
@@ -216,8 +233,19 @@ func (s *session) send(ctx context.Context) error {
 				return err
 			}
 			continue
+		case <-s.handover.answered:
+			counts.Reset(max(time.Until(s.paced), minSpread))
+			continue
+		case <-counts.C:
+			pause, err := s.sendUsage()
+			if err != nil {
+				return err
+			}
+			counts.Reset(pause)
+			continue
 		case <-heartbeat.C:
 			s.addAge(m)
+			s.addProgress(m)
 		case <-changed:
 			if pause := coalesce - time.Since(s.last); pause > 0 {
 				select {
@@ -294,6 +322,26 @@ func (s *session) addOrphans(m *countersignv1.ReportRequest) {
 		m.Orphans = append(m.Orphans, o)
 		s.orphans[partition] = tags
 	}
+}
+
+// addProgress adds how far the usage counts were acknowledged, if that has changed.
+func (s *session) addProgress(m *countersignv1.ReportRequest) {
+	if p := s.handover.progress(); p != nil && !proto.Equal(p, s.progress) {
+		m.UsageProgress, s.progress = p, p
+	}
+}
+
+// sendUsage sends one batch of usage counts, if one is due, and returns when to look again.
+func (s *session) sendUsage() (pause time.Duration, err error) {
+	m, pause := s.handover.next(time.Now())
+	if m == nil {
+		return pause, nil
+	}
+	m.Sequence = s.sequence.Add(1)
+	s.addClock(m)
+	err = s.stream.Send(m)
+	s.paced = time.Now().Add(pause)
+	return pause, err
 }
 
 // sendLinks sends the links of a partition.

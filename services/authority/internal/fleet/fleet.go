@@ -28,6 +28,7 @@ type Service struct {
 	countersignv1.UnimplementedFleetServiceServer
 	registry atomic.Pointer[Registry]
 	opened   chan struct{} // closed when the registry is set
+	usage    atomic.Pointer[UsageSink]
 	draining atomic.Pointer[<-chan struct{}]
 }
 
@@ -77,6 +78,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 	}
 	var floorKnown <-chan struct{} // nil after the floor was sent
 	var holder bool
+	counts := newCounting(call.Context(), s.usage.Load)
 	select {
 	case m := <-incoming:
 		hello, err := r.readHello(m)
@@ -84,7 +86,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			return err
 		}
 		if m.GetLeaving() {
-			return r.leave(call.Context(), hello)
+			return s.leave(call.Context(), r, hello)
 		}
 		if err := r.join(call.Context(), own, hello); err != nil {
 			return err
@@ -99,6 +101,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		if known {
 			r.hasFloor(own)
 		}
+		counts.begin(hello)
 	case err := <-failed:
 		return endOf(err)
 	case <-draining:
@@ -120,6 +123,7 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			if err := r.report(own, u); err != nil {
 				return err
 			}
+			counts.take(u)
 			if !u.heartbeat {
 				continue
 			}
@@ -131,6 +135,8 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			}
 			r.hasFloor(own)
 			answer = &countersignv1.ReportResponse{Floor: floorToProto(floor)}
+		case counted := <-counts.counted:
+			answer = counted.toProto()
 		case partition := <-own.wants:
 			answer = &countersignv1.ReportResponse{LinksWanted: []uint32{uint32(partition)}}
 		case err := <-own.ended:

@@ -112,6 +112,9 @@ func (w *world) meta() record.Meta {
 	return meta
 }
 
+// codec returns the codec of the store.
+func (w *world) codec() *record.Codec { return record.NewCodec(w.Ring, w.meta()) }
+
 // redis returns a client of the store's Redis with all rights.
 func (w *world) redis() *redisfeed.Client {
 	w.t.Helper()

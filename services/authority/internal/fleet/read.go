@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/usage"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
@@ -34,6 +35,10 @@ type update struct {
 	// an earlier release sends none.
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
+	// usage is a batch of usage counts, progress says how far they were acknowledged; nil when the report has
+	// none.
+	usage    *usage.Batch
+	progress *countersignv1.UsageProgress
 }
 
 var errOtherStore = apierr.Precondition("OTHER_STORE", "store", "the validator follows another store than this authority")
@@ -117,7 +122,7 @@ func (r *Registry) readReport(m *countersignv1.ReportRequest) (*update, error) {
 	if batch := m.GetLinks(); batch != nil && int64(batch.GetPartition()) >= int64(r.codec.Partitions()) {
 		return nil, r.badPartition("links.partition")
 	}
-	return u, nil
+	return u, r.readUsage(u, m)
 }
 
 func (r *Registry) badPartition(field string) error {

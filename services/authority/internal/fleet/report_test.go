@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -35,6 +36,18 @@ func TestBadReports(t *testing.T) {
 	}
 	orphans := func(partition uint32, tags ...[]byte) func(*pb.ReportRequest) {
 		return func(m *pb.ReportRequest) { m.Orphans = []*pb.Orphans{{Partition: partition, Tags: tags}} }
+	}
+	usage := func(change func(*pb.UsageBatch)) func(*pb.ReportRequest) {
+		return func(m *pb.ReportRequest) {
+			app := "app-0"
+			for i := 0; w.codec().PartitionOf(app) != 3; i++ {
+				app = fmt.Sprint("app-", i)
+			}
+			m.Usage = &pb.UsageBatch{Number: 1, Partition: 3, Counts: []*pb.UsageCount{{
+				AppId: app, Scope: pb.Scope_SCOPE_EVENTS, Reason: pb.Reason_REASON_TOKEN_MISSING, Minute: timestamppb.Now(), Count: 1,
+			}}}
+			change(m.Usage)
+		}
 	}
 	type bad struct {
 		name, field string
@@ -87,6 +100,24 @@ func TestBadReports(t *testing.T) {
 		{"orphans of no partition", "orphans[0].partition", orphans(64, tag)},
 		{"many orphans", "orphans[0].tags", orphans(0, make([][]byte, 1025)...)},
 		{"short orphan", "orphans[0].tags", orphans(0, tag[1:])},
+		{"usage of no partition", "usage.partition", usage(func(b *pb.UsageBatch) { b.Partition = 64 })},
+		{"usage without a number", "usage.number", usage(func(b *pb.UsageBatch) { b.Number = 0 })},
+		{"much usage", "usage.counts", usage(func(b *pb.UsageBatch) { b.Counts = make([]*pb.UsageCount, 10_001) })},
+		{"usage of no app", "usage.counts[0].app_id", usage(func(b *pb.UsageBatch) { b.Counts[0].AppId = "a b" })},
+		{"usage of another partition", "usage.counts[0].app_id", usage(func(b *pb.UsageBatch) { b.Partition = 4 })},
+		{
+			"usage of a long token", "usage.counts[0].token_id",
+			usage(func(b *pb.UsageBatch) { b.Counts[0].TokenId = strings.Repeat("a", 65) }),
+		},
+		{"usage of no scope", "usage.counts[0].scope", usage(func(b *pb.UsageBatch) { b.Counts[0].Scope = 0 })},
+		{"usage of a scope far beyond", "usage.counts[0].scope", usage(func(b *pb.UsageBatch) { b.Counts[0].Scope = 64 })},
+		{"usage without a reason", "usage.counts[0].reason", usage(func(b *pb.UsageBatch) { b.Counts[0].Reason = 0 })},
+		{"usage without a time", "usage.counts[0].minute", usage(func(b *pb.UsageBatch) { b.Counts[0].Minute = nil })},
+		{"usage of nothing", "usage.counts[0].count", usage(func(b *pb.UsageBatch) { b.Counts[0].Count = 0 })},
+		{"usage without end", "usage.counts[0].count", usage(func(b *pb.UsageBatch) { b.Counts[0].Count = math.MaxUint64 })},
+		{"progress of no time", "usage_progress.complete_until", func(m *pb.ReportRequest) {
+			m.UsageProgress = &pb.UsageProgress{CompleteUntil: &timestamppb.Timestamp{Nanos: -1}}
+		}},
 		{"links of no partition", "links.partition", func(m *pb.ReportRequest) {
 			m.Links = &pb.LinkBatch{
 				Partition: 64,

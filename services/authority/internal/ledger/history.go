@@ -4,9 +4,13 @@
 package ledger
 
 import (
+	"cmp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/usage"
 )
 
 const (
@@ -51,4 +55,67 @@ type Coverage struct {
 	Final bool
 	// Dropped is how many decisions were lost because no authority took their counts in time.
 	Dropped uint64
+}
+
+// History has the counts of one app. The zero value has none. It is immutable, and safe for concurrent use.
+type History struct {
+	account
+	now time.Time
+}
+
+// Sums returns the sums of the requests since a time, in order of their kinds, and from when on it has
+// counted. Counts are kept by hour for Hours, and by day in UTC beyond that. So from is the start of the hour
+// or the day that contains since. The running hour is included. Kinds without requests are left out.
+func (h History) Sums(since time.Time) (sums []Sum, from time.Time) {
+	if h.now.Sub(since) <= Hours*time.Hour {
+		from = since.UTC().Truncate(time.Hour)
+		first := hourOf(from)
+		return h.hours.plus(h.running).sums(first), from
+	}
+	from = since.UTC().Truncate(hoursOfDay * time.Hour)
+	return h.days.plus(h.running.byDay()).sums(dayOf(from)), from
+}
+
+// sums adds up the periods from one on.
+func (b block) sums(first int64) (sums []Sum) {
+	for _, s := range b {
+		sum := Sum{Kind: s.Kind}
+		for _, p := range s.points {
+			if p.period >= first {
+				sum.N = usage.AddUp(sum.N, p.n)
+			}
+		}
+		if sum.N > 0 {
+			sums = append(sums, sum)
+		}
+	}
+	return sums
+}
+
+// LastUses returns when each token was last used, by scope, in order of token and scope. A use is remembered
+// as long as the app has the token, unless nobody uses the app for 36 days.
+func (h History) LastUses() (uses []LastUse) {
+	type use struct {
+		token string
+		scope policy.Scope
+	}
+	latest := map[use]int64{}
+	for _, b := range []block{h.days, h.running} {
+		for _, s := range b {
+			if s.TokenID == "" {
+				continue
+			}
+			u := use{s.TokenID, s.Scope}
+			if last, has := latest[u]; !has || s.last > last {
+				latest[u] = s.last
+			}
+		}
+	}
+	for u, minute := range latest {
+		uses = append(uses, LastUse{u.token, u.scope, time.Unix(minute*60, 0).UTC()})
+	}
+	slices.SortFunc(uses, func(a, b LastUse) int {
+		return cmp.Or(strings.Compare(a.TokenID, b.TokenID), cmp.Compare(a.Scope, b.Scope))
+	})
+	return uses
 }
