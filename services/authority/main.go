@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	var adminKeys, floorFile string
+	var adminKeys, floorFile, notifyURL, notifySecret string
 	var insecure bool
 	var verifyInterval *time.Duration
 	os.Exit(daemon.Main(daemon.Service{
@@ -29,11 +29,15 @@ func main() {
 				"one that comes back empty, or older, is then refused also when everything was started again")
 			verifyInterval = settings.Duration(cmd.Flags(), "verify-interval", server.DefaultVerifyInterval, 0, 24*time.Hour,
 				"`pause` between two partitions of the store that are proven in the background; 0 proves none")
+			cmd.Flags().StringVar(&notifyURL, "notify-url", "", "`URL` to which notices are sent, https except on loopback")
+			cmd.Flags().StringVar(&notifySecret, "notify-secret-file", "",
+				"`file` with the secret that signs notices, as whsec_ and base64 (Standard Webhooks)")
 			cmd.Flags().BoolVar(&insecure, "insecure-dev", false, "let anyone call, on a loopback address only")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
 			return server.New(server.Config{
 				Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, FloorFile: floorFile, VerifyInterval: *verifyInterval,
+				NotifyURL: notifyURL, NotifySecretFile: notifySecret,
 			})
 		},
 	}))
