@@ -75,7 +75,7 @@ func listing(b testing.TB, apps int) *management.Service {
 	if err := errors.Join(err, <-ended); err != nil {
 		b.Fatal(err)
 	}
-	service := management.New(stuckFleet{})
+	service := management.New(stuckFleet{}, nil)
 	service.Open(store.New(nil, r, store.Options{}, slog.New(slog.DiscardHandler)))
 	return service
 }

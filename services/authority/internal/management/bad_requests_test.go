@@ -30,6 +30,15 @@ var (
 	staleEtag   = failure{codes.Aborted, "STALE_ETAG", ""}
 )
 
+// badRatios and badWindows have values that no report on readiness may ask for.
+var (
+	badRatios  = []float64{-0.01, 1.01, math.NaN(), math.Inf(1), math.Inf(-1)}
+	badWindows = map[string]*durationpb.Duration{
+		"none at all": {}, "negative": {Seconds: -1}, "under a minute": {Seconds: 59}, "over 35 days": {Seconds: 35*86400 + 1},
+		"not a duration": {Seconds: 100, Nanos: -1}, "longer than all": {Seconds: math.MaxInt64},
+	}
+)
+
 // badRequests has, for every method, the requests that must fail and how.
 var badRequests = map[string]func(f fixture) []bad{
 	"CreateToken": func(f fixture) []bad {
@@ -123,6 +132,7 @@ var badRequests = map[string]func(f fixture) []bad{
 		return append(common(&pb.RevokeTokenRequest{AppId: f.off, TokenId: f.offToken}),
 			bad{"app never heard of", &pb.RevokeTokenRequest{AppId: newApp(), TokenId: f.offToken}, noToken},
 			bad{"B16 the last", &pb.RevokeTokenRequest{AppId: f.on, TokenId: f.onToken}, precondition("LOCKOUT", "apps/"+f.on)},
+			bad{"unknown, dry", &pb.RevokeTokenRequest{AppId: f.off, TokenId: unknownToken, ValidateOnly: true}, noToken},
 		)
 	},
 	"RevokeSecret": func(f fixture) []bad {
@@ -146,6 +156,15 @@ var badRequests = map[string]func(f fixture) []bad{
 			rows = append(rows, bad{
 				"overlap " + name, &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken, Overlap: overlap},
 				invalid("overlap"),
+			})
+		}
+		for name, unused := range map[string]*durationpb.Duration{
+			"none at all": {}, "under an hour": {Seconds: 3599}, "over 35 days": durationpb.New(35*24*time.Hour + 1),
+			"nanoseconds": {Seconds: 3600, Nanos: 1}, "no duration": {Seconds: 3600, Nanos: -1},
+		} {
+			rows = append(rows, bad{
+				"until unused, " + name, &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken, UntilUnused: unused},
+				invalid("until_unused"),
 			})
 		}
 		subject := "apps/" + f.off + "/tokens/"
@@ -242,7 +261,10 @@ var badRequests = map[string]func(f fixture) []bad{
 		}
 		row("trial in the past", invalid("trial_end_time"),
 			func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
-		for _, ratio := range []float64{-0.01, 1.01, math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for name, window := range badWindows {
+			row("window, "+name, invalid("readiness_window"), func(r *pb.SetEnforcementRequest) { r.ReadinessWindow = window })
+		}
+		for _, ratio := range badRatios {
 			row(fmt.Sprintf("ratio %v", ratio), invalid("max_rejected_ratio"),
 				func(r *pb.SetEnforcementRequest) { r.MaxRejectedRatio = &ratio })
 		}
@@ -260,7 +282,36 @@ var badRequests = map[string]func(f fixture) []bad{
 		return rows
 	},
 	"GetReadiness": func(f fixture) []bad {
-		return []bad{{"not served", &pb.GetReadinessRequest{AppId: f.on}, notServed}}
+		rows := append(common(&pb.GetReadinessRequest{AppId: f.on}),
+			bad{"app never heard of", &pb.GetReadinessRequest{AppId: newApp()}, noApp})
+		for name, window := range badWindows {
+			rows = append(rows, bad{name, &pb.GetReadinessRequest{AppId: f.on, Window: window}, invalid("window")})
+		}
+		for _, ratio := range badRatios {
+			rows = append(rows, bad{
+				fmt.Sprintf("ratio %v", ratio), &pb.GetReadinessRequest{AppId: f.on, MaxRejectedRatio: &ratio},
+				invalid("max_rejected_ratio"),
+			})
+		}
+		return rows
+	},
+	"ListReadiness": func(fixture) []bad {
+		rows := common(&pb.ListReadinessRequest{})
+		for name, window := range badWindows {
+			rows = append(rows, bad{name, &pb.ListReadinessRequest{Window: window}, invalid("window")})
+		}
+		return rows
+	},
+	"FindToken": func(f fixture) []bad {
+		return []bad{
+			{"no secret", &pb.FindTokenRequest{}, invalid("secret")},
+			{"only space", &pb.FindTokenRequest{Secret: " \n\t "}, invalid("secret")},
+			{"over-long", &pb.FindTokenRequest{Secret: strings.Repeat("s", 4097)}, invalid("secret")},
+			{"with text around it", &pb.FindTokenRequest{Secret: "it is " + f.onSecret}, invalid("secret")},
+			{"longest", &pb.FindTokenRequest{Secret: strings.Repeat("s", 4096)}, noSecret},
+			{"nobody's", &pb.FindTokenRequest{Secret: secret.Mint().Reveal()}, noSecret},
+			{"a part of one", &pb.FindTokenRequest{Secret: f.onSecret[:min(51, len(f.onSecret))]}, noSecret},
+		}
 	},
 	"WaitForPropagation": func(fixture) []bad {
 		rows := []bad{}
