@@ -77,6 +77,6 @@ func detailsFromProto(m *countersignv1.TokenDetails) Token {
 		CreateMillis: m.GetCreateMillis(), UpdateMillis: m.GetUpdateMillis(), RevokeMillis: m.GetRevokeMillis(),
 		OwnExpireMillis: m.GetOwnExpireMillis(), OverlapEndMillis: m.GetOverlapEndMillis(),
 		UntilUnusedMillis: m.GetUntilUnusedMillis(),
-		PredecessorID: m.GetPredecessorId(), SuccessorID: m.GetSuccessorId(), TouchedRevision: m.GetRevision(),
+		PredecessorID:     m.GetPredecessorId(), SuccessorID: m.GetSuccessorId(), TouchedRevision: m.GetRevision(),
 	}
 }

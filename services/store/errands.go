@@ -22,8 +22,8 @@ const (
 // notices. It is safe for concurrent use.
 type Errands struct{ client *redisfeed.Client }
 
-// NewErrands returns the shared work in a Redis, which need not be the one of the store. The caller closes the
-// client.
+// NewErrands returns the shared work in a Redis, which need not be the one of the store. The caller closes
+// the client.
 func NewErrands(client *redisfeed.Client) *Errands { return &Errands{client} }
 
 // lease takes or renews a lease. KEYS: the lease. ARGV: 1 owner, 2 milliseconds.

@@ -46,8 +46,8 @@ type Config struct {
 	// VerifyInterval is the pause between two verifications of partitions in the background; 0 turns
 	// verification off.
 	VerifyInterval time.Duration
-	// NotifyURL is where notices are sent (B29); empty for nowhere. NotifySecretFile holds the secret that signs
-	// them, in the form of the Standard Webhooks specification (whsec_...). Both are set or neither is.
+	// NotifyURL is where notices are sent (B29); empty for nowhere. NotifySecretFile holds the secret that
+	// signs them, in the form of the Standard Webhooks specification (whsec_...). Both are set or neither is.
 	NotifyURL, NotifySecretFile string
 	// Store has the options of the store.
 	Store store.Options

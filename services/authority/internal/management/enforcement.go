@@ -113,8 +113,8 @@ func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforc
 	return answer, err
 }
 
-// prepareGate reads the evidence for the gate before the change, so that the partition of the app is not held
-// up by a slow read. Most calls that switch nothing on need no evidence. A failure shows in the change itself.
+// prepareGate reads the evidence for the gate before the change, so that a slow read does not hold the app's
+// partition up. A call that switches nothing on needs no evidence. A failure shows in the change itself.
 func (s *Service) prepareGate(ctx context.Context, e *enforcement) {
 	if e.scopes == 0 {
 		return

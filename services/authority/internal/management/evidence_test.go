@@ -90,7 +90,7 @@ func newCounted(t *testing.T) *counted {
 }
 
 // count sets what was counted of an app.
-func (c *counted) count(app string, sums ...ledger.Sum) { c.apps[app] = &history{sums: sums} }
+func (c *counts) count(app string, sums ...ledger.Sum) { c.apps[app] = &history{sums: sums} }
 
 // sum is a number of requests.
 func sum(tokenID string, scope pb.Scope, reason policy.Reason, n uint64) ledger.Sum {

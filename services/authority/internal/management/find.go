@@ -39,8 +39,8 @@ func (s *Service) FindToken(ctx context.Context, r *countersignv1.FindTokenReque
 	return response, nil
 }
 
-// tokenOf reads the token of a holder, with its last uses. When the app cannot be read now, the token has what
-// the replica knows.
+// tokenOf reads the token of a holder, with its last uses. When the app cannot be read now, the token has
+// what the replica knows.
 func (s *Service) tokenOf(ctx context.Context, h holder) *countersignv1.Token {
 	if h.token == nil {
 		return &countersignv1.Token{State: countersignv1.TokenState_TOKEN_STATE_REVOKED}

@@ -83,7 +83,8 @@ func TestB08_RevokeDryRun(t *testing.T) {
 	}
 	check.Must(c.RevokeToken(t.Context(), &pb.RevokeTokenRequest{AppId: app, TokenId: id}))(t)
 	_, warnings = try(next)
-	want(warnings, "No use of the token is known", "It replaces "+id+", which is revoked", "Locked out: no active token would be left")
+	want(warnings, "No use of the token is known", "It replaces "+id+", which is revoked",
+		"Locked out: no active token would be left")
 	_, warnings = try(id)
 	want(warnings, "revoked already")
 	c.away = true

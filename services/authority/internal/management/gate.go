@@ -96,12 +96,13 @@ func (g *gate) refusal() *apierr.Error {
 		message = fmt.Sprintf("enforcing %s would reject requests that are accepted now: %s; do what the report says, %s",
 			scopes, first(r.GetBlockers()), insist)
 	case countersignv1.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE:
-		message = fmt.Sprintf("it is unknown what enforcing %s would reject, because counts are missing: %s; wait for them, choose "+
-			"a readiness_window that begins later, %s", scopes, first(r.GetMissing()), insist)
+		message = fmt.Sprintf("it is unknown what enforcing %s would reject, because counts are missing: %s; wait for them, "+
+			"choose a readiness_window that begins later, %s", scopes, first(r.GetMissing()), insist)
 	default:
 		text := fmt.Sprintf("no requests for %s were seen since %s", scopes, r.GetStartTime().AsTime().Format(time.RFC3339))
 		violations = append(violations, apierr.Violation{Type: "NO_TRAFFIC", Description: text})
-		message = text + ", so that it is unknown what enforcing would reject: send requests with the app's tokens first, " + insist
+		message = text + ", so that it is unknown what enforcing would reject: send requests with the app's tokens first, " +
+			insist
 	}
 	return apierr.Preconditions(notReady, subject, violations, "%s", message).With(brief(r))
 }
@@ -152,4 +153,3 @@ func brief(r *countersignv1.Readiness) *countersignv1.Readiness {
 func errUsage(cause error) error {
 	return apierr.Unavailable(apierr.UsageUnavailable, "the usage counts cannot be read now: try again").Because(cause)
 }
-

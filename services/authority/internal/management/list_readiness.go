@@ -22,8 +22,8 @@ import (
 // appsAtOnce is how many apps of a partition are read with one call.
 const appsAtOnce = 500
 
-// ListReadiness implements the RPC. The first page makes the reports of all apps, and keeps them for the pages
-// that follow: a list that is ordered by what changes all the time could not be paged otherwise.
+// ListReadiness implements the RPC. The first page makes the reports of all apps, and keeps them for the
+// pages that follow. A list that is ordered by what changes all the time cannot be paged otherwise.
 func (s *Service) ListReadiness(ctx context.Context, r *countersignv1.ListReadinessRequest,
 ) (*countersignv1.ListReadinessResponse, error) {
 	size, err := pageSize(r.GetPageSize())

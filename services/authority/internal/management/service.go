@@ -25,7 +25,9 @@ type Service struct {
 
 // New returns a service that asks a fleet for receipts, and reports on readiness from the evidence; nil for
 // none.
-func New(fleet Fleet, source *evidence.Source) *Service { return &Service{fleet: fleet, evidence: source} }
+func New(fleet Fleet, source *evidence.Source) *Service {
+	return &Service{fleet: fleet, evidence: source}
+}
 
 // Open gives the service its store. Until then every call is UNAVAILABLE.
 func (s *Service) Open(opened *store.Store) { s.open.Store(opened) }

@@ -19,8 +19,8 @@ const (
 	maxSnapshotBytes = 256 << 20
 )
 
-var errListGone = apierr.Invalid("page_token", "the list is no longer kept, or another authority made it: begin again without "+
-	"a page token")
+var errListGone = apierr.Invalid("page_token", "the list is no longer kept, or another authority made it: begin again "+
+	"without a page token")
 
 // snapshot is the list of all apps' readiness at one moment.
 type snapshot struct {

@@ -14,7 +14,8 @@ const (
 	maxPause   = time.Hour
 	// giveUpAfter is how long a notice is tried.
 	giveUpAfter = 72 * time.Hour
-	// keptFor is how long a notice that was delivered or given up is remembered, so that it is not sent again.
+	// keptFor is how long a notice is remembered after it was delivered or given up, so that it is not sent
+	// again.
 	keptFor = 36 * 24 * time.Hour
 )
 

@@ -1,5 +1,5 @@
-// Package notify sends notices to a webhook (B29). A notice waits in an outbox in Redis until the receiver has
-// confirmed it, so that neither a restart nor an outage loses it, and it is remembered afterwards, so that it
+// Package notify sends notices to a webhook (B29). A notice waits in an outbox in Redis until the receiver
+// has confirmed it, so that neither a restart nor an outage loses it. It is remembered afterwards, so that it
 // is not sent again. This package is not part of the public API and may change in any release.
 package notify
 
@@ -165,8 +165,8 @@ func (o *Outbox) deliver(ctx context.Context, entries map[string]*entry, now tim
 	running.Wait()
 }
 
-// try delivers one notice, and notes the result. When the note is lost, the notice is delivered again with the
-// same id.
+// try delivers one notice, and notes the result. When the note is lost, the notice is delivered again with
+// the same id.
 func (o *Outbox) try(ctx context.Context, id string, e *entry, now time.Time) {
 	if o.webhook == nil {
 		// Nobody is to be told. The entry still ends, so that it is forgotten in time.

@@ -76,8 +76,8 @@ func (t *tally) ownRejections() (own, revoked []string) {
 	return limited(own, "tokens of the app whose requests would be rejected"), limited(revoked, "revoked tokens in use")
 }
 
-// foreign returns the sentence about a scope's requests without a token of the app, empty when there are none,
-// and whether they are too many. Forgeries are the reason why one enforces, so a few of them do not block.
+// foreign returns the sentence about a scope's requests without a token of the app, and whether they are too
+// many. It is empty without such requests. Forgeries are why one enforces, so a few of them do not block.
 func (t *tally) foreign(scope policy.Scope) (sentence string, blocks bool) {
 	s := t.scopes[scope]
 	var parts []string
@@ -107,8 +107,8 @@ func (t *tally) foreign(scope policy.Scope) (sentence string, blocks bool) {
 	text := fmt.Sprintf("%s: %s of %s (%s) carried no token of the app (%s)", contract.ScopeNames(policy.ScopesOf(scope)),
 		count(n), requests(s.requests), percent(share), strings.Join(parts, ", "))
 	if share > t.in.MaxRejectedRatio {
-		return fmt.Sprintf("%s, more than the %s that may be rejected: give the senders one of the app's tokens, or allow a larger "+
-			"share if these are forgeries", text, percent(t.in.MaxRejectedRatio)), true
+		return fmt.Sprintf("%s, more than the %s that may be rejected: give the senders one of the app's tokens, or allow a "+
+			"larger share if these are forgeries", text, percent(t.in.MaxRejectedRatio)), true
 	}
 	return text + ": they are rejected, which is right if they are forgeries", false
 }
@@ -124,8 +124,8 @@ func (t *tally) tagManager(scope policy.Scope) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s: %s came from Google Tag Manager, which cannot send tokens: they are rejected while the scope is enforced",
-		contract.ScopeNames(policy.ScopesOf(scope)), requests(n))
+	return fmt.Sprintf("%s: %s came from Google Tag Manager, which cannot send tokens: they are rejected while the scope is "+
+		"enforced", contract.ScopeNames(policy.ScopesOf(scope)), requests(n))
 }
 
 // remembered returns the sentence about requests with tokens that were revoked so long ago that the app does

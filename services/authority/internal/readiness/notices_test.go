@@ -51,22 +51,31 @@ func TestB29_Notices(t *testing.T) {
 			[]ledger.LastUse{lately}, nil, 0, "",
 		},
 		{
-			"rotation ends in 23 h", document(0, rotated(token("a", events), 23*time.Hour, "b")), []ledger.LastUse{lately}, nil, rotation,
-			"successor tok_b",
+			"rotation ends in 23 h", document(0, rotated(token("a", events), 23*time.Hour, "b")),
+			[]ledger.LastUse{lately}, nil, rotation, "successor tok_b",
 		},
-		{"rotation ends in 25 h", document(0, rotated(token("a", events), 25*time.Hour, "b")), []ledger.LastUse{lately}, nil, 0, ""},
+		{
+			"rotation ends in 25 h", document(0, rotated(token("a", events), 25*time.Hour, "b")),
+			[]ledger.LastUse{lately}, nil, 0, "",
+		},
 		{
 			"rotation ends, used 2 days ago", document(0, rotated(token("a", events), time.Hour, "b")),
 			[]ledger.LastUse{used("a", events, 2*day)}, nil, 0, "",
 		},
-		{"unscoped, enforced, used", document(set(events), token("a")), []ledger.LastUse{lately}, nil, unscoped, "EVENTS is enforced"},
+		{
+			"unscoped, enforced, used", document(set(events), token("a")), []ledger.LastUse{lately}, nil, unscoped,
+			"EVENTS is enforced",
+		},
 		{"unscoped, not enforced", document(0, token("a")), []ledger.LastUse{lately}, nil, 0, ""},
 		{"unscoped, not used", document(set(events), token("a")), []ledger.LastUse{used("a", events, 2*day)}, nil, 0, ""},
 		{"trial ends in 59 min", onTrial(59*time.Minute, set(events), 0), nil, nil, trial, "nothing is enforced"},
 		{"trial ends in 61 min", onTrial(61*time.Minute, set(events), 0), nil, nil, 0, ""},
 		{"trial ended", onTrial(-time.Minute, set(events), 0), nil, nil, 0, ""},
 		{"trial that changes nothing", onTrial(time.Minute, set(events), set(events)), nil, nil, 0, ""},
-		{"own token rejected", document(set(revenue), token("a", events)), nil, []ledger.Sum{wrong}, rejects, "4 requests with token `a`"},
+		{
+			"own token rejected", document(set(revenue), token("a", events)), nil, []ledger.Sum{wrong}, rejects,
+			"4 requests with token `a`",
+		},
 		{"fixed meanwhile", document(set(revenue), token("a", events, revenue)), nil, []ledger.Sum{wrong}, 0, ""},
 		{"not enforced any more", document(0, token("a", events)), nil, []ledger.Sum{wrong}, 0, ""},
 		{

@@ -39,8 +39,8 @@ type Input struct {
 	// Scopes are the scopes that are to be switched on. Only they can have blockers. The empty set stands for
 	// every scope that saw requests.
 	Scopes policy.ScopeSet
-	// MaxRejectedRatio is the share of a scope's requests without a token of the app, 0 to 1, above which they
-	// are a blocker.
+	// MaxRejectedRatio is the share of a scope's requests without a token of the app, 0 to 1, above which
+	// they are a blocker.
 	MaxRejectedRatio float64
 	Now              time.Time
 }

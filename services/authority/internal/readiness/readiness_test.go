@@ -32,7 +32,10 @@ func TestB21_Findings(t *testing.T) {
 			name: "all valid", document: document(0, backend),
 			sums: []ledger.Sum{sum("backend", events, policy.TokenValid, 10)}, verdict: ready,
 		},
-		{name: "no requests", document: document(0, backend), verdict: noTraffic, warnings: [][]string{{"1 active token was not used"}}},
+		{
+			name: "no requests", document: document(0, backend), verdict: noTraffic,
+			warnings: [][]string{{"1 active token was not used"}},
+		},
 		{
 			name: "a scope that is not granted", document: document(0, backend),
 			sums: []ledger.Sum{sum("backend", revenue, policy.ScopeNotGranted, 4211)}, verdict: notReady,
@@ -94,7 +97,8 @@ func TestB21_Findings(t *testing.T) {
 				sum("", events, policy.TokenMalformed, 20), sum("", events, policy.TokenUnknown, 10),
 			},
 			verdict:  ready,
-			warnings: [][]string{{"EVENTS: 50 of 10,000 requests (0.5 %)", "20 without a token, 20 malformed, 10 unknown"}}, rejected: 50,
+			warnings: [][]string{{"EVENTS: 50 of 10,000 requests (0.5 %)", "20 without a token, 20 malformed, 10 unknown"}},
+			rejected: 50,
 		},
 		{
 			name: "exactly the ratio does not block", document: document(0, backend),
@@ -200,8 +204,8 @@ func TestB21_Numbers(t *testing.T) {
 		}
 	}
 	for _, token := range r.GetTokens() {
-		got = append(got, fmt.Sprint(token.GetTokenId(), token.GetName(), token.GetState(), token.GetRequests(), token.GetRejected(),
-			len(token.GetLastUses())))
+		got = append(got, fmt.Sprint(token.GetTokenId(), token.GetName(), token.GetState(), token.GetRequests(),
+			token.GetRejected(), len(token.GetLastUses())))
 	}
 	want := []string{
 		"SCOPE_EVENTS5 0 true",

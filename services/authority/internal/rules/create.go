@@ -145,8 +145,9 @@ func EndUnused(before *record.Document, by By, tokenID string) (*record.Document
 	return forget(after, by), nil
 }
 
-// UntilUnused reports whether the overlap of a token ends once the token is unused, and when its rotation began,
-// in milliseconds since the Unix epoch. It is false while no ACTIVE successor is there to replace the token.
+// UntilUnused reports whether the overlap of a token ends once the token is unused, and when its rotation
+// began, in milliseconds since the Unix epoch. It is false while no ACTIVE successor is there to replace the
+// token.
 func UntilUnused(d *record.Document, t *record.Token, nowMillis int64) (began int64, wanted bool) {
 	if t.UntilUnusedMillis == 0 || t.StateAt(nowMillis) != policy.Active {
 		return 0, false

@@ -174,7 +174,7 @@ func TestB09_OverlapIsNotInherited(t *testing.T) {
 			d = mustChange(t, d, revoke(false, "tok_next"))
 			again := later(time.Hour)
 			d = mustChange(t, d, func(d *record.Document) (*record.Document, error) {
-				return rules.Rotate(d, again, fresh.ID, rules.Overlap{Most: 10*day}, "tok_c", secret.Mint())
+				return rules.Rotate(d, again, fresh.ID, rules.Overlap{Most: 10 * day}, "tok_c", secret.Mint())
 			})
 			c, a := find(t, d, "tok_c"), find(t, d, fresh.ID)
 			if c.ExpireMillis != fresh.ExpireMillis || c.OwnExpireMillis != fresh.ExpireMillis || c.OverlapEndMillis != 0 {

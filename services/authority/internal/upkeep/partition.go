@@ -89,8 +89,8 @@ func (noHistory) Sums(since time.Time) ([]ledger.Sum, time.Time) { return nil, s
 func (noHistory) LastUses() []ledger.LastUse                     { return nil }
 
 // app does the upkeep of one app, and returns its notices. It reads the document only when it must.
-func (k *Keeper) app(ctx context.Context, appID string, entry *table.Entry, history evidence.History, covered readiness.Fleet,
-	now time.Time,
+func (k *Keeper) app(ctx context.Context, appID string, entry *table.Entry, history evidence.History,
+	covered readiness.Fleet, now time.Time,
 ) ([]*countersignv1.Notice, error) {
 	sums, _ := history.Sums(now.Add(-recent))
 	uses := history.LastUses()
@@ -112,7 +112,8 @@ func (k *Keeper) app(ctx context.Context, appID string, entry *table.Entry, hist
 			continue
 		}
 		if err := k.end(ctx, appID, r.tokenID, now); err != nil {
-			k.Log.Warn("the old token of a rotation is unused, and could not be ended", "app", appID, "token", r.tokenID, "error", err)
+			k.Log.Warn("the old token of a rotation is unused, and could not be ended", "app", appID, "token", r.tokenID,
+				"error", err)
 		}
 	}
 	if !readiness.MayNotice(entry.Policy, sums, uses, now) {
