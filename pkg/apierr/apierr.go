@@ -34,6 +34,7 @@ const (
 	StoreUnhealed      = "STORE_UNHEALED"
 	OutcomeUnknown     = "OUTCOME_UNKNOWN"
 	ShuttingDown       = "SHUTTING_DOWN"
+	UsageUnavailable   = "USAGE_UNAVAILABLE"
 )
 
 // Overloaded is the reason of RESOURCE_EXHAUSTED when a server has too many calls in flight, or their
@@ -135,6 +136,22 @@ func Precondition(reason, subject, format string, args ...any) *Error {
 	e.detail = &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
 		{Type: reason, Subject: subject, Description: e.message},
 	}}
+	return e
+}
+
+// Violation is one reason why a precondition does not hold. Type is its stable name.
+type Violation struct{ Type, Description string }
+
+// Preconditions returns FAILED_PRECONDITION for a subject with several violations.
+func Preconditions(reason, subject string, violations []Violation, format string, args ...any) *Error {
+	e := newf(codes.FailedPrecondition, reason, format, args)
+	detail := &errdetails.PreconditionFailure{}
+	for _, v := range violations {
+		detail.Violations = append(detail.Violations, &errdetails.PreconditionFailure_Violation{
+			Type: v.Type, Subject: subject, Description: v.Description,
+		})
+	}
+	e.detail = detail
 	return e
 }
 

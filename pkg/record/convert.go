@@ -65,7 +65,7 @@ func detailsToProto(d *Token) *countersignv1.TokenDetails {
 	return &countersignv1.TokenDetails{
 		Name: d.Name, Note: d.Note, Hint: d.Hint, CreatedBy: d.CreatedBy,
 		CreateMillis: d.CreateMillis, UpdateMillis: d.UpdateMillis, RevokeMillis: d.RevokeMillis,
-		OwnExpireMillis: d.OwnExpireMillis, OverlapEndMillis: d.OverlapEndMillis,
+		OwnExpireMillis: d.OwnExpireMillis, OverlapEndMillis: d.OverlapEndMillis, UntilUnusedMillis: d.UntilUnusedMillis,
 		PredecessorId: d.PredecessorID, SuccessorId: d.SuccessorID, Revision: d.TouchedRevision,
 	}
 }
@@ -76,6 +76,7 @@ func detailsFromProto(m *countersignv1.TokenDetails) Token {
 		Name: m.GetName(), Note: m.GetNote(), Hint: m.GetHint(), CreatedBy: m.GetCreatedBy(),
 		CreateMillis: m.GetCreateMillis(), UpdateMillis: m.GetUpdateMillis(), RevokeMillis: m.GetRevokeMillis(),
 		OwnExpireMillis: m.GetOwnExpireMillis(), OverlapEndMillis: m.GetOverlapEndMillis(),
-		PredecessorID: m.GetPredecessorId(), SuccessorID: m.GetSuccessorId(), TouchedRevision: m.GetRevision(),
+		UntilUnusedMillis: m.GetUntilUnusedMillis(),
+		PredecessorID:     m.GetPredecessorId(), SuccessorID: m.GetSuccessorId(), TouchedRevision: m.GetRevision(),
 	}
 }

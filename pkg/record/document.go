@@ -37,7 +37,9 @@ type Token struct {
 	// ExpireMillis holds the earlier one, or policy.Ended (see SetEnd). Both are 0 in a record that has one
 	// time for both.
 	OwnExpireMillis, OverlapEndMillis int64
-	PredecessorID, SuccessorID        string
+	// UntilUnusedMillis ends the overlap earlier, once the token has not been used for so long; 0 for not.
+	UntilUnusedMillis          int64
+	PredecessorID, SuccessorID string
 	// TouchedRevision is the revision of the latest change of the token.
 	TouchedRevision uint64
 }

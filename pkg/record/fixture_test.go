@@ -98,7 +98,7 @@ func token(t *rapid.T, id string) record.Token {
 		},
 		Name: text("name"), Note: text("note"), Hint: text("hint"), CreatedBy: text("by"),
 		CreateMillis: millis("create"), UpdateMillis: millis("update"), RevokeMillis: millis("revoke"),
-		OwnExpireMillis: millis("own expiry"), OverlapEndMillis: millis("overlap"),
+		OwnExpireMillis: millis("own expiry"), OverlapEndMillis: millis("overlap"), UntilUnusedMillis: millis("until unused"),
 		PredecessorID: text("predecessor"), SuccessorID: text("successor"), TouchedRevision: rapid.Uint64().Draw(t, "touched"),
 	}
 }

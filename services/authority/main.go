@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	var adminKeys, floorFile string
+	var adminKeys, floorFile, notifyURL, notifySecret string
 	var insecure bool
 	var verifyInterval *time.Duration
 	var usageRedis *string
@@ -33,12 +33,16 @@ func main() {
 			usageRedis = settings.RedisURL(cmd.Flags(), "usage-redis-url", "",
 				"another Redis for usage counts, so that they take no memory from the store's; give every authority the same "+
 					"(default: the Redis of the store)")
+			cmd.Flags().StringVar(&notifyURL, "notify-url", "", "`URL` to which notices are sent, https except on loopback")
+			cmd.Flags().StringVar(&notifySecret, "notify-secret-file", "",
+				"`file` with the secret that signs notices, as whsec_ and base64 (Standard Webhooks)")
 			cmd.Flags().BoolVar(&insecure, "insecure-dev", false, "let anyone call, on a loopback address only")
 		},
 		New: func(c daemon.Config) (daemon.Runner, error) {
 			return server.New(server.Config{
 				Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, FloorFile: floorFile, VerifyInterval: *verifyInterval,
 				UsageRedisURL: *usageRedis,
+				NotifyURL: notifyURL, NotifySecretFile: notifySecret,
 			})
 		},
 	}))

@@ -58,6 +58,13 @@ var mayImport = map[string][]string{
 	"pkg/grpcclient": {"pkg/reload", "pkg/secret"},
 
 	"services/authority/internal/rules": {"pkg/policy", "pkg/record", "pkg/secret"},
+	"services/authority/internal/readiness": {
+		"pkg/policy", "pkg/record", "services/authority/internal/contract", "services/authority/internal/ledger", generated,
+	},
+	"services/authority/internal/evidence": {
+		"services/authority/internal/fleet", "services/authority/internal/ledger", "services/authority/internal/readiness",
+	},
+	"services/authority/internal/notify": {generated},
 }
 
 // standardOnly are packages that import only the standard library and what mayImport lists.

@@ -22,6 +22,7 @@ import (
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/audit"
+	"github.com/countersign/countersign/services/authority/internal/evidence"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
 	"github.com/countersign/countersign/services/authority/internal/healing"
 	"github.com/countersign/countersign/services/authority/internal/identity"
@@ -50,6 +51,9 @@ type Config struct {
 	// UsageRedisURL is the Redis in which usage counts are kept. It needs no store. Empty means the Redis of
 	// the store.
 	UsageRedisURL string
+	// NotifyURL is where notices are sent (B29); empty for nowhere. NotifySecretFile holds the secret that
+	// signs them, in the form of the Standard Webhooks specification (whsec_...). Both are set or neither is.
+	NotifyURL, NotifySecretFile string
 	// Store has the options of the store.
 	Store store.Options
 }
@@ -75,6 +79,8 @@ type Server struct {
 	usage      *redisfeed.Client // for usage counts
 	management *management.Service
 	fleet      *fleet.Service
+	evidence   *evidence.Source
+	upkeep     upkeepParts
 	metrics    fleetMetrics
 	floor      floorState
 	verified   *verification.Metrics
@@ -92,7 +98,11 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: config, fleet: fleet.NewService()}
-	s.management = management.New(s.fleet)
+	s.evidence = evidence.New(s.fleet)
+	s.management = management.New(s.fleet, s.evidence)
+	if s.upkeep.webhook, err = webhookOf(config); err != nil {
+		return nil, err
+	}
 	if err := s.floor.read(config); err != nil {
 		return nil, err
 	}
@@ -110,6 +120,7 @@ func New(config Config) (*Server, error) {
 	s.metrics = fleetMetrics{fleet.NewMetrics(registry), healing.NewMetrics(registry)}
 	s.verified = verification.NewMetrics(registry)
 	s.counts = ledger.NewMetrics(registry)
+	s.upkeep.register(registry)
 	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.ready, s.detail, registry
 	if s.http, err = grpcserver.NewHTTP(config.HTTP, config.Log); err != nil {
 		return nil, err
@@ -198,6 +209,7 @@ func (s *Server) follow(ctx context.Context) error {
 	group.Go(func() error { s.floor.keep(ctx, r, s.config); return nil })
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
 	group.Go(func() error { return s.countUsage(ctx, r, meta.Partitions) })
+	group.Go(func() error { return s.keepUp(ctx, opened) })
 	group.Go(func() error {
 		keys := func(ctx context.Context, partition int) ([]string, error) {
 			return tools.CheckKeys(ctx, s.client, codec, partition)

@@ -6,6 +6,7 @@ import (
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/replica"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/evidence"
 	"github.com/countersign/countersign/services/authority/internal/ledger"
 	"github.com/countersign/countersign/services/store"
 )
@@ -17,6 +18,7 @@ func (s *Server) countUsage(ctx context.Context, r *replica.Replica, partitions 
 		Metrics: s.counts, Log: s.config.Log,
 	})
 	s.fleet.OpenUsage(counts)
+	s.evidence.Open(evidence.CountsOf(counts))
 	return counts.Run(ctx)
 }
 

@@ -68,7 +68,7 @@ func TestB20_SecondKeyBecomesCurrent(t *testing.T) {
 	}
 	first := create("first")
 	since := check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
-		AppId: app, Scopes: []countersignv1.Scope{events},
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true,
 	}))(t).GetConsistencyToken()
 	w.expect("before", since, ask(first.GetSecret()), allow, countersignv1.Reason_REASON_TOKEN_VALID)
 

@@ -33,7 +33,7 @@ func TestWalk(t *testing.T) {
 		countersignv1.Reason_REASON_SCOPE_NOT_GRANTED)
 
 	since = check.Must(w.management.SetEnforcement(w.admin, &countersignv1.SetEnforcementRequest{
-		AppId: app, Scopes: []countersignv1.Scope{events, adRevenue},
+		AppId: app, Scopes: []countersignv1.Scope{events, adRevenue}, AllowRejections: true,
 	}))(t).GetConsistencyToken()
 	w.expect("the token", since, ask(first.GetSecret(), events), allow, countersignv1.Reason_REASON_TOKEN_VALID)
 	w.expect("none", since, ask("", events), deny, countersignv1.Reason_REASON_TOKEN_MISSING)

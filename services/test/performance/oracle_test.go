@@ -149,7 +149,9 @@ func (p *population) mint(app, name string, scopes ...countersignv1.Scope) *coun
 // enforce enforces EVENTS, as a trial when there is an end.
 func (p *population) enforce(app string, end time.Time) {
 	p.w.t.Helper()
-	request := &countersignv1.SetEnforcementRequest{AppId: app, Scopes: []countersignv1.Scope{events}}
+	request := &countersignv1.SetEnforcementRequest{
+		AppId: app, Scopes: []countersignv1.Scope{events}, AllowRejections: true,
+	}
 	if !end.IsZero() {
 		request.TrialEndTime = timestamppb.New(end)
 	}

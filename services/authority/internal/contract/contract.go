@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/policy"
@@ -17,7 +18,7 @@ import (
 
 // Token returns a token as the contract shows it at a time.
 func Token(t *record.Token, now time.Time) *countersignv1.Token {
-	return &countersignv1.Token{
+	token := &countersignv1.Token{
 		TokenId: t.ID, Name: t.Name, Scopes: scopesToProto(t.Scopes),
 		State:      countersignv1.TokenState(t.StateAt(now.UnixMilli())),
 		ExpireTime: timeToProto(t.EndMillis()), OverlapEndTime: timeToProto(t.OverlapEndMillis),
@@ -25,6 +26,10 @@ func Token(t *record.Token, now time.Time) *countersignv1.Token {
 		CreateTime: timeToProto(t.CreateMillis), UpdateTime: timeToProto(t.UpdateMillis), RevokeTime: timeToProto(t.RevokeMillis),
 		PredecessorId: t.PredecessorID, SuccessorId: t.SuccessorID, Imported: t.Imported,
 	}
+	if t.UntilUnusedMillis != 0 {
+		token.UntilUnused = durationpb.New(time.Duration(t.UntilUnusedMillis) * time.Millisecond)
+	}
+	return token
 }
 
 // TokenOf returns a token of a document, nil when the document has no token with the id.

@@ -215,6 +215,15 @@ func (s *Service) List() ([]*countersignv1.Validator, error) {
 	return r.List(), nil
 }
 
+// Instances calls Registry.Instances.
+func (s *Service) Instances() ([]Instance, error) {
+	r := s.registry.Load()
+	if r == nil {
+		return nil, errNotOpen
+	}
+	return r.Instances(), nil
+}
+
 // Forget calls Registry.Forget.
 func (s *Service) Forget(ctx context.Context, id string, audit func(context.Context) error) error {
 	r := s.registry.Load()

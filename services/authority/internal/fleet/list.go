@@ -61,6 +61,37 @@ func (r *Registry) List() []*countersignv1.Validator {
 	return all
 }
 
+// Instance is one start of a validator of the fleet.
+type Instance struct {
+	ID, InstanceID string
+	// Start is when the instance was started, by its own clock.
+	Start time.Time
+	// Ahead is how far its clock is ahead of this authority's, 0 when that is unknown.
+	Ahead time.Duration
+	// Heard is when its latest report arrived, by the clock of the authority that received it. Reporting says
+	// that it still counts as reporting.
+	Heard     time.Time
+	Reporting bool
+}
+
+// Instances returns the present instance of each validator of the fleet, in no order.
+func (r *Registry) Instances() []Instance {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []Instance
+	for _, m := range r.members {
+		if m.Gone {
+			continue
+		}
+		ahead, _ := m.clock.skew()
+		all = append(all, Instance{
+			ID: m.ID, InstanceID: m.InstanceID, Start: m.Start, Ahead: ahead, Heard: m.Reported, Reporting: !m.silent(now),
+		})
+	}
+	return all
+}
+
 // state returns the state of a member in lists: whether it reports, and if not, whether its staleness bound
 // stops its answers.
 func (m *member) state(now time.Time) countersignv1.ValidatorState {

@@ -24,10 +24,11 @@ var service = countersignv1.AuthorityService_ServiceDesc
 // contract that is in neither list fails the test below: its author decides here who may call it.
 var (
 	reading = []string{
-		"GetApp", "GetReadiness", "GetToken", "ListApps", "ListAuditEvents", "ListTokens", "ListValidators", "WaitForPropagation",
+		"GetApp", "GetReadiness", "GetToken", "ListApps", "ListAuditEvents", "ListReadiness", "ListTokens",
+		"ListValidators", "WaitForPropagation",
 	}
 	changing = []string{
-		"CreateToken", "DeleteApp", "ForgetValidator", "ImportTokens", "RevokeSecret", "RevokeToken", "RotateToken",
+		"CreateToken", "DeleteApp", "FindToken", "ForgetValidator", "ImportTokens", "RevokeSecret", "RevokeToken", "RotateToken",
 		"SetEnforcement", "UpdateToken",
 	}
 )

@@ -16,6 +16,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	"github.com/countersign/countersign/pkg/table"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/evidence"
 	"github.com/countersign/countersign/services/authority/internal/management"
 	"github.com/countersign/countersign/services/store"
 )
@@ -35,7 +36,10 @@ func (away) Documents(context.Context, int, func(string, []byte)) error { return
 func (away) Watch(context.Context, func(int, []byte)) error             { return errAway }
 
 // listing returns a service that knows a number of apps with one token each.
-func listing(b testing.TB, apps int) *management.Service {
+func listing(b testing.TB, apps int) *management.Service { return listingWith(b, apps, nil) }
+
+// listingWith is listing with evidence.
+func listingWith(b testing.TB, apps int, source *evidence.Source) *management.Service {
 	b.Helper()
 	codec := record.NewCodec(keyring.Generate(), record.Meta{
 		StoreID: "0123456789abcdef0123456789abcdef", Partitions: 64,
@@ -75,7 +79,7 @@ func listing(b testing.TB, apps int) *management.Service {
 	if err := errors.Join(err, <-ended); err != nil {
 		b.Fatal(err)
 	}
-	service := management.New(stuckFleet{})
+	service := management.New(stuckFleet{}, source)
 	service.Open(store.New(nil, r, store.Options{}, slog.New(slog.DiscardHandler)))
 	return service
 }

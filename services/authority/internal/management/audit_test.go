@@ -110,7 +110,7 @@ func (f *forgetful) Forget(ctx context.Context, id string, audit func(context.Co
 func TestB23_ForgettingIsAudited(t *testing.T) {
 	w := newWorld(t)
 	fleet := &forgetful{}
-	service := management.New(fleet)
+	service := management.New(fleet, nil)
 	service.Open(w.store(t))
 	forget := func(id string) error {
 		_, err := service.ForgetValidator(t.Context(), &pb.ForgetValidatorRequest{ValidatorId: id})

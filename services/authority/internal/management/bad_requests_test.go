@@ -123,6 +123,7 @@ var badRequests = map[string]func(f fixture) []bad{
 		return append(common(&pb.RevokeTokenRequest{AppId: f.off, TokenId: f.offToken}),
 			bad{"app never heard of", &pb.RevokeTokenRequest{AppId: newApp(), TokenId: f.offToken}, noToken},
 			bad{"B16 the last", &pb.RevokeTokenRequest{AppId: f.on, TokenId: f.onToken}, precondition("LOCKOUT", "apps/"+f.on)},
+			bad{"unknown, dry", &pb.RevokeTokenRequest{AppId: f.off, TokenId: unknownToken, ValidateOnly: true}, noToken},
 		)
 	},
 	"RevokeSecret": func(f fixture) []bad {
@@ -146,6 +147,15 @@ var badRequests = map[string]func(f fixture) []bad{
 			rows = append(rows, bad{
 				"overlap " + name, &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken, Overlap: overlap},
 				invalid("overlap"),
+			})
+		}
+		for name, unused := range map[string]*durationpb.Duration{
+			"none at all": {}, "under an hour": {Seconds: 3599}, "over 35 days": durationpb.New(35*24*time.Hour + 1),
+			"nanoseconds": {Seconds: 3600, Nanos: 1}, "no duration": {Seconds: 3600, Nanos: -1},
+		} {
+			rows = append(rows, bad{
+				"until unused, " + name, &pb.RotateTokenRequest{AppId: f.off, TokenId: f.offToken, UntilUnused: unused},
+				invalid("until_unused"),
 			})
 		}
 		subject := "apps/" + f.off + "/tokens/"
@@ -242,7 +252,10 @@ var badRequests = map[string]func(f fixture) []bad{
 		}
 		row("trial in the past", invalid("trial_end_time"),
 			func(r *pb.SetEnforcementRequest) { r.TrialEndTime = in(-time.Second) })
-		for _, ratio := range []float64{-0.01, 1.01, math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for name, window := range badWindows {
+			row("window, "+name, invalid("readiness_window"), func(r *pb.SetEnforcementRequest) { r.ReadinessWindow = window })
+		}
+		for _, ratio := range badRatios {
 			row(fmt.Sprintf("ratio %v", ratio), invalid("max_rejected_ratio"),
 				func(r *pb.SetEnforcementRequest) { r.MaxRejectedRatio = &ratio })
 		}
@@ -259,9 +272,7 @@ var badRequests = map[string]func(f fixture) []bad{
 		}
 		return rows
 	},
-	"GetReadiness": func(f fixture) []bad {
-		return []bad{{"not served", &pb.GetReadinessRequest{AppId: f.on}, notServed}}
-	},
+	"GetReadiness": badReadiness, "ListReadiness": badReadinessLists, "FindToken": badSearches,
 	"WaitForPropagation": func(fixture) []bad {
 		rows := []bad{}
 		for name, token := range map[string]string{

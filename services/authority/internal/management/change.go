@@ -28,6 +28,8 @@ type change[R response] struct {
 	// answer makes the response from the document after the call, without the common fields. It is also kept
 	// for a repetition, so it has no secret.
 	answer func(after *record.Document, now time.Time) R
+	// note adds to the audit event what apply has found; nil adds nothing. It is called after each apply.
+	note func(event *countersignv1.AuditEvent)
 }
 
 // perform carries a change out, and waits for its receipt if the request asks for one.
@@ -54,6 +56,7 @@ func carryOut[R response](ctx context.Context, s *Service, c change[R]) (answer 
 	if err != nil {
 		return nil, false, err
 	}
+	event := audit.Call(ctx, c.method, c.request, by.Now)
 	result, err := st.Update(ctx, store.Call{
 		AppID:  c.appID,
 		Urgent: c.urgent,
@@ -62,9 +65,12 @@ func carryOut[R response](ctx context.Context, s *Service, c change[R]) (answer 
 		},
 		Change: func(before *record.Document) (*record.Document, error) {
 			after, err := c.apply(before, by)
+			if c.note != nil {
+				c.note(event)
+			}
 			return after, refused(err)
 		},
-		Event: audit.Call(ctx, c.method, c.request, by.Now),
+		Event: event,
 		Answer: func(after *record.Document, at record.Position) proto.Message {
 			answer := c.answer(after, by.Now)
 			*commonOf(answer).consistencyToken = record.EncodePosition(at)

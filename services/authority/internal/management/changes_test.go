@@ -109,7 +109,7 @@ func (w *world) changes(t testing.TB) []change {
 	off := newApp()
 	w.create(t, off, "a", events)
 	all = append(all, change{
-		"SetEnforcement", &pb.SetEnforcementRequest{AppId: off, Scopes: []pb.Scope{events}},
+		"SetEnforcement", &pb.SetEnforcementRequest{AppId: off, Scopes: []pb.Scope{events}, AllowRejections: true},
 		func(m proto.Message) { m.(*pb.SetEnforcementRequest).Scopes = []pb.Scope{gdpr} },
 		ask(off, ""), becomes(deny(pb.Reason_REASON_TOKEN_MISSING, "")),
 	})
@@ -315,7 +315,8 @@ func TestRequestIDsAtOnce(t *testing.T) {
 func TestB26_RolesOverGRPC(t *testing.T) {
 	w := newWorld(t)
 	read := []string{
-		"GetToken", "ListTokens", "GetApp", "ListApps", "GetReadiness", "WaitForPropagation", "ListValidators", "ListAuditEvents",
+		"GetToken", "ListTokens", "GetApp", "ListApps", "GetReadiness", "ListReadiness", "WaitForPropagation",
+		"ListValidators", "ListAuditEvents",
 	}
 	held := w.contents(t)
 	anyone, viewer := *w, *w

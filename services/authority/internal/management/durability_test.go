@@ -56,7 +56,7 @@ func TestDurability(t *testing.T) {
 		{Name: "b", Scopes: []pb.Scope{events}, Credential: &pb.TokenImport_Secret{Secret: leaked}},
 	}}
 	wantDurability("ImportTokens", check.Must(authority.ImportTokens(ctx, imports))(t).GetDurability(), one)
-	enforce := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, ValidateOnly: true}
+	enforce := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, ValidateOnly: true, AllowRejections: true}
 	wantDurability("SetEnforcement, validate_only", check.Must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), nil)
 	enforce.ValidateOnly = false
 	wantDurability("SetEnforcement", check.Must(authority.SetEnforcement(ctx, enforce))(t).GetDurability(), one)

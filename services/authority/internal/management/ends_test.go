@@ -48,7 +48,9 @@ func TestEndsThatAreDurations(t *testing.T) {
 	if !again.GetToken().GetExpireTime().AsTime().Equal(updated.GetExpireTime().AsTime()) {
 		t.Errorf("again: %v", again)
 	}
-	trial := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: half, RequestId: "trial"}
+	trial := &pb.SetEnforcementRequest{
+		AppId: app, Scopes: []pb.Scope{events}, TrialDuration: half, RequestId: "trial", AllowRejections: true,
+	}
 	w.create(t, app, "c", events)
 	began = time.Now()
 	enforced := check.Must(w.SetEnforcement(t.Context(), trial))(t).GetApp()

@@ -91,7 +91,7 @@ func TestB15_DryRun(t *testing.T) {
 	}
 	// A dry run does not use its request_id up.
 	check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
-		AppId: app, Scopes: []pb.Scope{events},
+		AppId: app, Scopes: []pb.Scope{events}, AllowRejections: true,
 		RequestId: "r1",
 	}))(t)
 }
@@ -107,7 +107,7 @@ func TestB17_TrialEndsByItself(t *testing.T) {
 			end := in(2 * time.Second)
 			end.Nanos = end.Nanos / 1e6 * 1e6
 			done := check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
-				AppId: app, Scopes: []pb.Scope{events},
+				AppId: app, Scopes: []pb.Scope{events}, AllowRejections: true,
 				TrialEndTime: end,
 			}))(t)
 			got := done.GetApp()

@@ -102,10 +102,12 @@ func (w *world) create(t testing.TB, app, name string, scopes ...pb.Scope) *pb.C
 	return check.Must(w.CreateToken(t.Context(), &pb.CreateTokenRequest{AppId: app, Name: name, Scopes: scopes}))(t)
 }
 
-// enforce sets the enforced scopes.
+// enforce sets the enforced scopes, whatever the readiness report says.
 func (w *world) enforce(t testing.TB, app string, scopes ...pb.Scope) *pb.SetEnforcementResponse {
 	t.Helper()
-	return check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: scopes}))(t)
+	return check.Must(w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
+		AppId: app, Scopes: scopes, AllowRejections: true,
+	}))(t)
 }
 
 // update changes the fields of a token that a mask names.

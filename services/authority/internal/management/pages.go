@@ -94,6 +94,7 @@ func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensReq
 	}
 	now := time.Now()
 	var response countersignv1.ListTokensResponse
+	uses := s.lastUses(ctx, r.GetAppId())
 	bytes := 0
 	for i := startAfter(d, lastID, lastMillis); i < len(d.Tokens); i++ {
 		t := &d.Tokens[i]
@@ -106,6 +107,7 @@ func (s *Service) ListTokens(ctx context.Context, r *countersignv1.ListTokensReq
 			break
 		}
 		token := contract.Token(t, now)
+		token.LastUses = uses[t.ID]
 		bytes += proto.Size(token)
 		response.Tokens = append(response.Tokens, token)
 	}

@@ -2,14 +2,12 @@ package management
 
 import (
 	"context"
-	"slices"
-	"strings"
+	"errors"
+	"fmt"
 	"time"
 
-	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/record"
-	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/rules"
@@ -24,6 +22,9 @@ func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenR
 	if err := checkTokenID("token_id", r.GetTokenId()); err != nil {
 		return nil, err
 	}
+	if r.GetValidateOnly() {
+		return s.tryRevoking(ctx, r)
+	}
 	answer, _, err := perform(ctx, s, change[*countersignv1.RevokeTokenResponse]{
 		method: "RevokeToken", appID: r.GetAppId(), request: r, urgent: true,
 		apply: func(before *record.Document, by rules.By) (*record.Document, error) {
@@ -36,49 +37,22 @@ func (s *Service) RevokeToken(ctx context.Context, r *countersignv1.RevokeTokenR
 	return answer, err
 }
 
-// scanTimeout bounds the wait of RevokeSecret until the replica has every app as it is now.
-const scanTimeout = 3 * time.Second
-
 // RevokeSecret implements the RPC (B10).
 func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecretRequest,
 ) (*countersignv1.RevokeSecretResponse, error) {
-	leaked := strings.TrimSpace(r.GetSecret())
-	switch {
-	case leaked == "" || len(leaked) > secret.MaxLength:
-		return nil, apierr.Invalid("secret", "want 1 to %d bytes", secret.MaxLength)
-	case secret.Within(leaked) && !secret.WellFormed(leaked):
-		// The whole text would match no token, and the caller would believe that the secret is unknown.
-		return nil, apierr.Invalid("secret", "want the secret alone: what was pasted holds one, with other text around it")
+	leaked, err := pastedSecret(r.GetSecret())
+	if err != nil {
+		return nil, err
 	}
 	if err := checkChanging(r); err != nil {
 		return nil, err
 	}
-	found, unverified, incomplete, err := s.holders(ctx, secret.DigestOf(leaked))
-	var unseen []string
-	if st := s.open.Load(); st != nil {
-		unseen = unreachable(st.Replica())
-	}
-	if err == nil {
-		found, unverified = s.verified(ctx, found, unverified)
-	}
-	switch {
-	case err != nil:
+	found, err := s.search(ctx, leaked)
+	if err != nil {
 		return nil, err
-	case len(found) == 0 && incomplete:
-		return nil, apierr.Unavailable(apierr.StoreUnavailable, "not every app can be checked now%s; nothing was changed",
-			inParentheses(unseen))
-	case len(found) == 0 && len(unverified) > 0:
-		return nil, apierr.Unavailable(apierr.PolicyUnverified,
-			"no app is known to have this secret, but the policies of %d could not be verified: %s; nothing was changed",
-			len(unverified), strings.Join(unverified, ", "))
-	case len(found) == 0 && strings.HasPrefix(leaked, secret.Prefix) && !secret.WellFormed(leaked):
-		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret, and it is mistyped or cut off: "+
-			"its checksum is wrong")
-	case len(found) == 0:
-		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret")
 	}
-	response := &countersignv1.RevokeSecretResponse{UnverifiedAppIds: unverified, Incomplete: incomplete}
-	err = s.revokeAll(ctx, r, found, unseen, response)
+	response := &countersignv1.RevokeSecretResponse{UnverifiedAppIds: found.unverified, Incomplete: found.incomplete}
+	err = s.revokeAll(ctx, r, found.holders, found.unseen, response)
 	s.addReceipt(ctx, r, response, response.GetConsistencyTokens()...)
 	if err != nil {
 		return nil, err
@@ -86,81 +60,90 @@ func (s *Service) RevokeSecret(ctx context.Context, r *countersignv1.RevokeSecre
 	return response, nil
 }
 
-// holder is a token that has a leaked secret.
-type holder struct {
-	appID, tokenID string
-	// revoked says that the token is revoked already. position is a position at which it was revoked.
-	revoked  bool
-	position string
-	// ended says that there is nothing left to change: the token was revoked with its app, or so long ago
-	// that only its digest is remembered.
-	ended bool
+// tryRevoking answers a call with validate_only (AIP-163): the token as it would be, and who would notice. It
+// changes nothing, and a lockout is only a warning.
+func (s *Service) tryRevoking(ctx context.Context, r *countersignv1.RevokeTokenRequest,
+) (*countersignv1.RevokeTokenResponse, error) {
+	if err := checkChanging(r); err != nil {
+		return nil, err
+	}
+	before, err := s.read(ctx, r.GetAppId())
+	if err != nil {
+		return nil, err
+	}
+	by := rules.By{Now: time.Now().Truncate(time.Millisecond)}
+	after, err := rules.Revoke(before, by, true, r.GetTokenId())
+	if err != nil {
+		return nil, refused(err)
+	}
+	if after == nil {
+		return &countersignv1.RevokeTokenResponse{
+			Token:    contract.TokenOf(before, r.GetTokenId(), by.Now),
+			Warnings: []string{"The token is revoked already: nothing would change."},
+		}, nil
+	}
+	response := &countersignv1.RevokeTokenResponse{Token: contract.TokenOf(after, r.GetTokenId(), by.Now)}
+	response.Warnings = append(s.useWarnings(ctx, r, before, by.Now), successionWarnings(before, r.GetTokenId(), by.Now)...)
+	if _, err := rules.Revoke(before, by, false, r.GetTokenId()); err != nil {
+		var lockout *rules.Error
+		if !errors.As(err, &lockout) {
+			return nil, err
+		}
+		response.Warnings = append(response.Warnings, "Locked out: "+lockout.Message(contract.ScopeNames)+".")
+	}
+	return response, nil
 }
 
-// holders finds every token with a digest, and the apps that could not be checked. It searches the replica,
-// after a check that the replica is complete: an overlooked app would keep the leaked secret alive.
-func (s *Service) holders(ctx context.Context, digest secret.Digest,
-) (found []holder, unverified []string, incomplete bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+// useWarnings says when a token was last used, for each scope.
+func (s *Service) useWarnings(ctx context.Context, r *countersignv1.RevokeTokenRequest, d *record.Document, now time.Time,
+) []string {
+	ctx, cancel := waiting(ctx, lastUsesTimeout)
 	defer cancel()
-	st, err := s.store()
+	history, err := s.evidence.Uses(ctx, r.GetAppId())
 	if err != nil {
-		return nil, nil, false, err
+		return []string{"The usage counts cannot be read: it is unknown whether the token is in use."}
 	}
-	replica := st.Replica()
-	incomplete = replica.Confirm(ctx) != nil
-	table := replica.Table()
-	for i := range table.Len() {
-		if table.Partition(i) == nil {
-			incomplete = true
+	var warnings []string
+	for _, use := range history.LastUses() {
+		if use.TokenID != r.GetTokenId() {
 			continue
 		}
-		if _, unhealed := replica.Unhealed(i); unhealed {
-			incomplete = true
+		scope := policy.ScopesOf(use.Scope)
+		then := "is accepted all the same, since the scope is not enforced"
+		if d.Enforcement.At(now.UnixMilli()).Has(use.Scope) {
+			then = "is rejected"
 		}
-		for appID, entry := range table.Partition(i).All() {
-			if entry.Policy == nil || entry.Behind() {
-				unverified = append(unverified, appID)
-				continue
-			}
-			t := entry.Policy.FindDigest(digest)
-			if t == nil && !entry.Policy.Memory().Has(&digest) {
-				continue
-			}
-			at, _, _ := replica.State(i)
-			h := holder{
-				appID: appID, ended: t == nil || entry.Policy.Deleted(),
-				position: record.EncodePosition(st.Position(appID, at)),
-			}
-			if t != nil {
-				h.tokenID = t.ID
-			}
-			h.revoked = h.ended || t.State == policy.Revoked
-			found = append(found, h)
-		}
+		warnings = append(warnings, fmt.Sprintf("Last used for %s at %s. A request with it %s once it is revoked.",
+			contract.ScopeNames(scope), use.Minute.UTC().Format(time.RFC3339), then))
 	}
-	slices.SortFunc(found, func(a, b holder) int { return strings.Compare(a.appID, b.appID) })
-	return found, unverified, incomplete, nil
+	if warnings == nil {
+		return []string{"No use of the token is known."}
+	}
+	return warnings
 }
 
-// verified removes the holders whose document in the store does not verify, and adds their apps to the
-// unverified ones. An app whose document cannot be read stays a holder, since a later read may succeed.
-func (s *Service) verified(ctx context.Context, holders []holder, unverified []string) (found []holder, _ []string) {
-	ctx, cancel := waiting(ctx, scanTimeout)
-	defer cancel()
-	errs := make([]error, len(holders))
-	each(holders, func(i int, h holder) {
-		if !h.revoked {
-			_, errs[i] = s.read(ctx, h.appID)
-		}
-	})
-	for i, h := range holders {
-		if apierr.ReasonOf(errs[i]) == apierr.PolicyUnverified {
-			unverified = append(unverified, h.appID)
-		} else {
-			found = append(found, h)
-		}
+// successionWarnings names the tokens that replace a token, or that it replaces.
+func successionWarnings(d *record.Document, tokenID string, now time.Time) (warnings []string) {
+	i, err := rules.Find(d, tokenID)
+	if err != nil {
+		return nil
 	}
-	slices.Sort(unverified)
-	return found, unverified
+	for _, other := range []struct{ id, says string }{
+		{d.Tokens[i].SuccessorID, "Its successor %s is %s."},
+		{d.Tokens[i].PredecessorID, "It replaces %s, which is %s."},
+	} {
+		if other.id == "" {
+			continue
+		}
+		state := "not listed any more"
+		if j, err := rules.Find(d, other.id); err == nil {
+			state = stateWords[d.Tokens[j].StateAt(now.UnixMilli())]
+		}
+		warnings = append(warnings, fmt.Sprintf(other.says, other.id, state))
+	}
+	return warnings
+}
+
+var stateWords = map[policy.State]string{
+	policy.Active: "active", policy.Disabled: "disabled", policy.Revoked: "revoked", policy.Expired: "expired",
 }

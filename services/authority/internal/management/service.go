@@ -10,18 +10,24 @@ import (
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/evidence"
 	"github.com/countersign/countersign/services/store"
 )
 
 // Service implements countersignv1.AuthorityServiceServer. It is safe for concurrent use.
 type Service struct {
 	countersignv1.UnimplementedAuthorityServiceServer
-	open  atomic.Pointer[store.Store]
-	fleet Fleet
+	open     atomic.Pointer[store.Store]
+	fleet    Fleet
+	evidence *evidence.Source
+	lists    snapshots
 }
 
-// New returns a service that asks a fleet for receipts.
-func New(fleet Fleet) *Service { return &Service{fleet: fleet} }
+// New returns a service that asks a fleet for receipts, and reports on readiness from the evidence; nil for
+// none.
+func New(fleet Fleet, source *evidence.Source) *Service {
+	return &Service{fleet: fleet, evidence: source}
+}
 
 // Open gives the service its store. Until then every call is UNAVAILABLE.
 func (s *Service) Open(opened *store.Store) { s.open.Store(opened) }

@@ -47,7 +47,9 @@ func TestZeroTimesAreRefused(t *testing.T) {
 			}
 		},
 		"SetEnforcement trial_end_time": func(at *timestamppb.Timestamp) proto.Message {
-			return &pb.SetEnforcementRequest{AppId: f.off, Scopes: []pb.Scope{events}, TrialEndTime: at}
+			return &pb.SetEnforcementRequest{
+				AppId: f.off, Scopes: []pb.Scope{events}, TrialEndTime: at, AllowRejections: true,
+			}
 		},
 	}
 	// The authority sets these; update_mask cannot name them.

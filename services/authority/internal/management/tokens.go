@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/pkg/secret"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/contract"
+	"github.com/countersign/countersign/services/authority/internal/readiness"
 	"github.com/countersign/countersign/services/authority/internal/rules"
 )
 
@@ -74,8 +75,25 @@ func (s *Service) GetToken(ctx context.Context, r *countersignv1.GetTokenRequest
 	if err != nil {
 		return nil, refused(err)
 	}
-	return &countersignv1.GetTokenResponse{Token: contract.Token(&d.Tokens[i], time.Now())}, nil
+	token := contract.Token(&d.Tokens[i], time.Now())
+	token.LastUses = s.lastUses(ctx, r.GetAppId())[token.GetTokenId()]
+	return &countersignv1.GetTokenResponse{Token: token}, nil
 }
+
+// lastUses returns the last uses of an app's tokens (B22), by token. It is empty when the counts cannot be
+// read: a list of tokens must not depend on them.
+func (s *Service) lastUses(ctx context.Context, appID string) map[string][]*countersignv1.LastUse {
+	ctx, cancel := waiting(ctx, lastUsesTimeout)
+	defer cancel()
+	history, err := s.evidence.Uses(ctx, appID)
+	if err != nil {
+		return nil
+	}
+	return readiness.UsesByToken(history.LastUses())
+}
+
+// lastUsesTimeout bounds how long a token's last uses hold its answer up.
+const lastUsesTimeout = time.Second
 
 // UpdateToken implements the RPC.
 func (s *Service) UpdateToken(ctx context.Context, r *countersignv1.UpdateTokenRequest,
@@ -195,12 +213,9 @@ func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenR
 	if err := checkTokenID("token_id", r.GetTokenId()); err != nil {
 		return nil, err
 	}
-	overlap := rules.DefaultOverlap
-	if r.GetOverlap() != nil {
-		overlap = r.GetOverlap().AsDuration()
-		if r.GetOverlap().CheckValid() != nil || overlap < 0 || overlap > rules.MaxOverlap {
-			return nil, apierr.Invalid("overlap", "want 0 to 90 days")
-		}
+	overlap, err := overlapOf(r)
+	if err != nil {
+		return nil, err
 	}
 	minted, id := secret.Mint(), rules.NewTokenID()
 	answer, repeated, err := perform(ctx, s, change[*countersignv1.RotateTokenResponse]{
@@ -218,4 +233,23 @@ func (s *Service) RotateToken(ctx context.Context, r *countersignv1.RotateTokenR
 		answer.Secret = minted.Reveal()
 	}
 	return answer, err
+}
+
+// overlapOf reads how long the old token of a rotation keeps working.
+func overlapOf(r *countersignv1.RotateTokenRequest) (o rules.Overlap, err error) {
+	o.Most = rules.DefaultOverlap
+	if unused := r.GetUntilUnused(); unused != nil {
+		o.Most, o.UntilUnused = rules.MaxOverlap, unused.AsDuration()
+		if unused.CheckValid() != nil || o.UntilUnused < rules.MinUntilUnused || o.UntilUnused > rules.MaxUntilUnused ||
+			o.UntilUnused%time.Millisecond != 0 {
+			return o, apierr.Invalid("until_unused", "want 1 hour to 35 days, in whole milliseconds")
+		}
+	}
+	if r.GetOverlap() != nil {
+		o.Most = r.GetOverlap().AsDuration()
+		if r.GetOverlap().CheckValid() != nil || o.Most < 0 || o.Most > rules.MaxOverlap {
+			return o, apierr.Invalid("overlap", "want 0 to 90 days")
+		}
+	}
+	return o, nil
 }

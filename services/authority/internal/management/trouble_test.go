@@ -194,7 +194,9 @@ func TestFullRedis(t *testing.T) {
 	wantFailure(t, err, full)
 	_, err = w.RotateToken(t.Context(), &pb.RotateTokenRequest{AppId: app, TokenId: first.GetTokenId()})
 	wantFailure(t, err, full)
-	_, err = w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}})
+	_, err = w.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
+		AppId: app, Scopes: []pb.Scope{events}, AllowRejections: true,
+	})
 	wantFailure(t, err, full)
 	_, err = w.update(t.Context(), app, &pb.Token{TokenId: first.GetTokenId(), Name: "renamed"}, "name")
 	wantFailure(t, err, full)

@@ -6,12 +6,6 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 )
 
-// GetReadiness answers UNIMPLEMENTED.
-func (*Service) GetReadiness(context.Context, *countersignv1.GetReadinessRequest,
-) (*countersignv1.GetReadinessResponse, error) {
-	return nil, notServed("GetReadiness")
-}
-
 // ListAuditEvents answers UNIMPLEMENTED.
 func (*Service) ListAuditEvents(context.Context, *countersignv1.ListAuditEventsRequest,
 ) (*countersignv1.ListAuditEventsResponse, error) {

@@ -45,7 +45,7 @@ func TestB24_WaitsEnd(t *testing.T) {
 				if err := r.WaitLoaded(running); err != nil {
 					t.Fatal(err)
 				}
-				service := management.New(stuckFleet{})
+				service := management.New(stuckFleet{}, nil)
 				service.Open(store.New(nil, r, store.Options{}, slog.New(slog.DiscardHandler)))
 				ctx := t.Context()
 				if tt.deadline > 0 {

@@ -76,8 +76,22 @@ const (
 	DefaultOverlap = 7 * 24 * time.Hour
 )
 
+// MinUntilUnused and MaxUntilUnused bound Overlap.UntilUnused.
+const (
+	MinUntilUnused = time.Hour
+	MaxUntilUnused = 35 * 24 * time.Hour
+)
+
+// Overlap is how long the old token of a rotation keeps working.
+type Overlap struct {
+	// Most is the longest time.
+	Most time.Duration
+	// UntilUnused ends the overlap earlier, once the old token has not been used for so long; 0 for not.
+	UntilUnused time.Duration
+}
+
 // Rotate replaces a token by a successor. The old token expires after the overlap (B09).
-func Rotate(before *record.Document, by By, tokenID string, overlap time.Duration, id string, minted secret.Secret,
+func Rotate(before *record.Document, by By, tokenID string, overlap Overlap, id string, minted secret.Secret,
 ) (*record.Document, error) {
 	i, err := Find(before, tokenID)
 	if err != nil {
@@ -99,11 +113,48 @@ func Rotate(before *record.Document, by By, tokenID string, overlap time.Duratio
 		CreateMillis: by.millis(), UpdateMillis: by.millis(), PredecessorID: tokenID,
 	}
 	successor.SetEnd(own, 0, by.millis())
-	old.SetEnd(own, by.Now.Add(overlap).UnixMilli(), by.millis())
+	old.SetEnd(own, by.Now.Add(overlap.Most).UnixMilli(), by.millis())
+	old.UntilUnusedMillis = overlap.UntilUnused.Milliseconds()
 	old.SuccessorID, old.UpdateMillis = id, by.millis()
 	after.Tokens = append(after.Tokens, successor)
 	if l := liveOf(before, by.millis()); l.holdsName(&before.Tokens[i]) {
 		return withAdded(after, by, true) // the successor takes the name over, even if another token has it too
 	}
 	return withAdded(after, by, true, named{id: id})
+}
+
+// EndUnused ends the old token of a rotation that was to end once it is unused. The caller knows that it is.
+// EndUnused returns nil without an error when the token need not end, or may not any more: it ended, its end
+// was set by a person, or no ACTIVE successor is left that could replace it.
+func EndUnused(before *record.Document, by By, tokenID string) (*record.Document, error) {
+	i, err := Find(before, tokenID)
+	if err != nil {
+		return nil, err
+	}
+	if _, wanted := UntilUnused(before, &before.Tokens[i], by.millis()); !wanted {
+		return nil, nil
+	}
+	after := edit(before, by)
+	t := &after.Tokens[i]
+	own, _ := endsOf(before, &before.Tokens[i])
+	t.SetEnd(own, by.millis(), by.millis())
+	t.UntilUnusedMillis, t.UpdateMillis = 0, by.millis()
+	if err := guardLockout(before, after, by, false); err != nil {
+		return nil, err
+	}
+	return forget(after, by), nil
+}
+
+// UntilUnused reports whether the overlap of a token ends once the token is unused, and when its rotation
+// began, in milliseconds since the Unix epoch. It is false while no ACTIVE successor is there to replace the
+// token.
+func UntilUnused(d *record.Document, t *record.Token, nowMillis int64) (began int64, wanted bool) {
+	if t.UntilUnusedMillis == 0 || t.StateAt(nowMillis) != policy.Active {
+		return 0, false
+	}
+	i, err := Find(d, t.SuccessorID)
+	if err != nil || d.Tokens[i].StateAt(nowMillis) != policy.Active {
+		return 0, false
+	}
+	return d.Tokens[i].CreateMillis, true
 }

@@ -24,11 +24,13 @@ func endsOf(d *record.Document, t *record.Token) (own, overlapEnd int64) {
 
 // setExpiry gives a token of a document another expiry; 0 is never. While a successor of the token is ACTIVE
 // or DISABLED, the time moves the end of the overlap. Otherwise the time becomes the token's own expiry,
-// which a successor inherits, and ends the overlap.
+// which a successor inherits, and ends the overlap. A time that a person gives is final: the overlap does not
+// end earlier any more because the token is unused.
 func setExpiry(d *record.Document, t *record.Token, given int64, by By) {
 	at := endAt(t.EndMillis(), given, by)
 	switch {
 	case at == t.EndMillis():
+		return
 	case at != 0 && liveOf(d, by.millis()).hasHeir(t):
 		own, _ := endsOf(d, t)
 		if own != 0 && own < at {
@@ -38,6 +40,7 @@ func setExpiry(d *record.Document, t *record.Token, given int64, by By) {
 	default:
 		t.SetEnd(at, 0, by.millis())
 	}
+	t.UntilUnusedMillis = 0
 }
 
 // endAt returns the end of a token that had one expiry and is given another. A time in the past becomes now,

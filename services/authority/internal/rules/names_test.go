@@ -201,7 +201,7 @@ func TestB01_AtMost1000Tokens(t *testing.T) {
 	}
 	rotate := func(overlap time.Duration) func(*record.Document) (*record.Document, error) {
 		return func(d *record.Document) (*record.Document, error) {
-			return rules.Rotate(d, by, "tok_0500", overlap, "tok_next", secret.Mint())
+			return rules.Rotate(d, by, "tok_0500", rules.Overlap{Most: overlap}, "tok_next", secret.Mint())
 		}
 	}
 	revive := func(u rules.Update) func(*record.Document) (*record.Document, error) {
@@ -271,7 +271,7 @@ func TestB01_ClashDoesNotBlockTheApp(t *testing.T) {
 	}
 	turn := func(id string) func(*record.Document) (*record.Document, error) {
 		return func(d *record.Document) (*record.Document, error) {
-			return rules.Rotate(d, by, id, time.Hour, "tok_turned", secret.Mint())
+			return rules.Rotate(d, by, id, rules.Overlap{Most: time.Hour}, "tok_turned", secret.Mint())
 		}
 	}
 	for _, id := range []string{"a", "z", other.ID} {

@@ -314,7 +314,7 @@ func (l *life) rotate(t *rapid.T) {
 	id, old := fmt.Sprintf("tok_%d", l.serial), l.anyToken(t)
 	overlap := rapid.SampledFrom([]time.Duration{0, time.Hour, 90 * day}).Draw(t, "overlap")
 	changed := l.call(t, false, func(d *record.Document, by rules.By) (*record.Document, error) {
-		return rules.Rotate(d, by, old, overlap, id, secret.Mint())
+		return rules.Rotate(d, by, old, rules.Overlap{Most: overlap}, id, secret.Mint())
 	})
 	if !changed {
 		return

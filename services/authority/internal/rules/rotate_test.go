@@ -14,7 +14,7 @@ import (
 // rotate makes tok_next the successor of a token.
 func rotate(id string, overlap time.Duration) func(*record.Document) (*record.Document, error) {
 	return func(d *record.Document) (*record.Document, error) {
-		return rules.Rotate(d, by, id, overlap, "tok_next", secret.Mint())
+		return rules.Rotate(d, by, id, rules.Overlap{Most: overlap}, "tok_next", secret.Mint())
 	}
 }
 
@@ -25,7 +25,7 @@ func TestB09_Successor(t *testing.T) {
 	})
 	before := document(set(events), old)
 	after := mustChange(t, before, func(d *record.Document) (*record.Document, error) {
-		return rules.Rotate(d, by, "a", time.Hour, "tok_next", minted)
+		return rules.Rotate(d, by, "a", rules.Overlap{Most: time.Hour}, "tok_next", minted)
 	})
 	wantOld := with(old, func(t *record.Token) {
 		t.ExpireMillis, t.SuccessorID, t.UpdateMillis = millis(time.Hour), "tok_next", millis(0)
@@ -123,7 +123,7 @@ func TestB09_RotationIsRefused(t *testing.T) {
 func TestB09_Chain(t *testing.T) {
 	first := mustChange(t, document(set(events), token("a", events)), rotate("a", 7*day))
 	second := mustChange(t, first, func(d *record.Document) (*record.Document, error) {
-		return rules.Rotate(d, later(time.Hour), "tok_next", 0, "tok_third", secret.Mint())
+		return rules.Rotate(d, later(time.Hour), "tok_next", rules.Overlap{}, "tok_third", secret.Mint())
 	})
 	a, b, c := find(t, second, "a"), find(t, second, "tok_next"), find(t, second, "tok_third")
 	if a.SuccessorID != b.ID || b.PredecessorID != a.ID || b.SuccessorID != c.ID || c.PredecessorID != b.ID ||
@@ -174,7 +174,7 @@ func TestB09_OverlapIsNotInherited(t *testing.T) {
 			d = mustChange(t, d, revoke(false, "tok_next"))
 			again := later(time.Hour)
 			d = mustChange(t, d, func(d *record.Document) (*record.Document, error) {
-				return rules.Rotate(d, again, fresh.ID, 10*day, "tok_c", secret.Mint())
+				return rules.Rotate(d, again, fresh.ID, rules.Overlap{Most: 10 * day}, "tok_c", secret.Mint())
 			})
 			c, a := find(t, d, "tok_c"), find(t, d, fresh.ID)
 			if c.ExpireMillis != fresh.ExpireMillis || c.OwnExpireMillis != fresh.ExpireMillis || c.OverlapEndMillis != 0 {

@@ -82,7 +82,7 @@ func TestB05_UnscopedTokens(t *testing.T) {
 	})
 	t.Run("can be rotated, also while enforced", func(t *testing.T) {
 		after := mustChange(t, on, func(d *record.Document) (*record.Document, error) {
-			return rules.Rotate(d, by, "unscoped", time.Hour, "next", secret.Mint())
+			return rules.Rotate(d, by, "unscoped", rules.Overlap{Most: time.Hour}, "next", secret.Mint())
 		})
 		if got := find(t, after, "next").Scopes; got != 0 {
 			t.Errorf("the successor has scopes %b", got)

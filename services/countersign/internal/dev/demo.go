@@ -155,7 +155,10 @@ func (d *demo) create(ctx context.Context, name string, scopes ...countersignv1.
 }
 
 func (d *demo) enforce(ctx context.Context, scopes ...countersignv1.Scope) error {
-	response, err := d.management.SetEnforcement(ctx, &countersignv1.SetEnforcementRequest{AppId: d.app, Scopes: scopes})
+	// The app is new, so no traffic shows that it is ready.
+	response, err := d.management.SetEnforcement(ctx, &countersignv1.SetEnforcementRequest{
+		AppId: d.app, Scopes: scopes, AllowRejections: true,
+	})
 	d.seen = response.GetConsistencyToken()
 	return err
 }

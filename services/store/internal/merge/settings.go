@@ -64,4 +64,12 @@ func timeText(millis int64) string {
 	return time.UnixMilli(millis).UTC().Format(time.RFC3339Nano)
 }
 
+// spanText writes a time span in milliseconds; 0 is none.
+func spanText(millis int64) string {
+	if millis == 0 {
+		return "none"
+	}
+	return (time.Duration(millis) * time.Millisecond).String()
+}
+
 func boolText(b bool) string { return strconv.FormatBool(b) }

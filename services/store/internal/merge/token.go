@@ -17,6 +17,7 @@ func (m *merger) mergeBoth(ours, theirs record.Token) record.Token {
 	next.State = max(ours.State, theirs.State)
 	next.ExpireMillis = earlier(ours.ExpireMillis, theirs.ExpireMillis)
 	next.OwnExpireMillis, next.OverlapEndMillis = earlierEnds(ours, theirs)
+	next.UntilUnusedMillis = earlier(ours.UntilUnusedMillis, theirs.UntilUnusedMillis)
 	var none bool
 	if next.Scopes, none = commonScopes(ours.Scopes, theirs.Scopes); none && next.State == policy.Active {
 		next.State = policy.Disabled
@@ -119,6 +120,7 @@ func (m *merger) giveUpFields(kept, lost record.Token) {
 		{"state", stateText(kept.State), stateText(lost.State)},
 		{"expire_time", timeText(kept.ExpireMillis), timeText(lost.ExpireMillis)},
 		{"overlap_end_time", timeText(kept.OverlapEndMillis), timeText(lost.OverlapEndMillis)},
+		{"until_unused", spanText(kept.UntilUnusedMillis), spanText(lost.UntilUnusedMillis)},
 		{"scopes", scopesText(kept.Scopes), scopesText(lost.Scopes)},
 		{"name", kept.Name, lost.Name},
 		{"note", kept.Note, lost.Note},

@@ -41,7 +41,7 @@ func startDemo(t testing.TB, change ...func(*cluster.Options)) demo {
 		t.Fatal(err)
 	}
 	enforced, err := management.SetEnforcement(admin, &countersignv1.SetEnforcementRequest{
-		AppId: fuzzApp, Scopes: []countersignv1.Scope{events},
+		AppId: fuzzApp, Scopes: []countersignv1.Scope{events}, AllowRejections: true,
 	})
 	if err != nil {
 		t.Fatal(err)

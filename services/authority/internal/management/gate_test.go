@@ -1,0 +1,263 @@
+package management_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/countersign/countersign/pkg/apierr"
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/check"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/fleet"
+	"github.com/countersign/countersign/services/authority/internal/ledger"
+)
+
+// TestB15_Gate: switching on is refused while the report has blockers or cannot tell, each with words of its
+// own, and passes with allow_rejections. A dry run answers in every case.
+func TestB15_Gate(t *testing.T) {
+	c := newCounted(t)
+	for _, tt := range []struct {
+		name string
+		// prepare sets the counts of an app with one token, which has the scope EVENTS.
+		prepare func(app, id string)
+		// types are the types of the violations, none when the call passes. words are in the message.
+		types   []string
+		words   string
+		verdict pb.ReadinessVerdict
+	}{
+		{
+			"ready", func(app, id string) { c.count(app, sum(id, events, policy.TokenValid, 100)) }, nil, "",
+			pb.ReadinessVerdict_READINESS_VERDICT_READY,
+		},
+		{
+			"0.5 % of forgeries", func(app, id string) {
+				c.count(app, sum(id, events, policy.TokenValid, 995), sum("", events, policy.TokenMissing, 5))
+			}, nil, "", pb.ReadinessVerdict_READINESS_VERDICT_READY,
+		},
+		{
+			"own requests for another scope do not matter", func(app, id string) {
+				c.count(app, sum(id, events, policy.TokenValid, 995), sum(id, sessions, policy.ScopeNotGranted, 5))
+			}, nil, "", pb.ReadinessVerdict_READINESS_VERDICT_READY,
+		},
+		{
+			"2 % of forgeries", func(app, id string) {
+				c.count(app, sum(id, events, policy.TokenValid, 98), sum("", events, policy.TokenMissing, 2))
+			},
+			[]string{"NOT_READY"}, "2 of 100 requests", pb.ReadinessVerdict_READINESS_VERDICT_NOT_READY,
+		},
+		{
+			"no traffic", func(string, string) {}, []string{"NO_TRAFFIC"}, "no requests for EVENTS were seen since",
+			pb.ReadinessVerdict_READINESS_VERDICT_NO_TRAFFIC,
+		},
+		{
+			"incomplete", func(app, id string) {
+				c.count(app, sum(id, events, policy.TokenValid, 100))
+				c.members = []fleet.Instance{{ID: "v1", InstanceID: "i1", Start: time.Now().Add(-time.Hour), Reporting: true}}
+			},
+			[]string{"INCOMPLETE"}, "validator v1", pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE,
+		},
+		{
+			"the counts cannot be read", func(string, string) { c.away = true }, []string{"USAGE_UNAVAILABLE"}, "cannot be read",
+			pb.ReadinessVerdict_READINESS_VERDICT_UNSPECIFIED,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app := newApp()
+			id := c.create(t, app, "a", events).GetToken().GetTokenId()
+			c.away, c.members = false, nil
+			tt.prepare(app, id)
+			request := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialDuration: durationpb.New(time.Hour)}
+
+			dry := proto.CloneOf(request)
+			dry.ValidateOnly = true
+			tried := check.Must(c.service.SetEnforcement(t.Context(), dry))(t)
+			if got := tried.GetReadiness().GetVerdict(); got != tt.verdict {
+				t.Errorf("the dry run says %v, want %v", got, tt.verdict)
+			}
+			refused := strings.Contains(strings.Join(tried.GetWarnings(), "\n"), "would be refused")
+			if refused != (tt.types != nil) {
+				t.Errorf("the dry run warns: %q", tried.GetWarnings())
+			}
+
+			answer, err := c.service.SetEnforcement(t.Context(), request)
+			if tt.types == nil {
+				if err != nil || answer.GetReadiness().GetVerdict() != tt.verdict || len(answer.GetApp().GetEnforcedScopes()) != 1 {
+					t.Errorf("got %v, %v", answer, err)
+				}
+				return
+			}
+			types, report := violations(err)
+			if !slices.Equal(types, tt.types) || status.Code(err) != codes.FailedPrecondition || apierr.ReasonOf(err) != "NOT_READY" {
+				t.Errorf("got %v with %v", err, types)
+			}
+			if report.GetVerdict() != tt.verdict {
+				t.Errorf("the details have the verdict %v", report.GetVerdict())
+			}
+			message := status.Convert(err).Message()
+			if !strings.Contains(message, tt.words) || !strings.Contains(message, "allow_rejections") {
+				t.Errorf("message %q", message)
+			}
+			if len(c.app(t, app).GetEnforcedScopes()) != 0 {
+				t.Error("a refused call has switched enforcement on")
+			}
+			request.AllowRejections = true
+			if _, err := c.service.SetEnforcement(t.Context(), request); err != nil {
+				t.Errorf("with allow_rejections: %v", err)
+			}
+		})
+	}
+}
+
+// TestB15_OwnTokensBlock: own traffic that would be rejected blocks, and the error names token and scope.
+// Once the token has the scope, the call passes, also for the requests of before.
+func TestB15_OwnTokensBlock(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	c.create(t, app, "all", events, revenue)
+	id := c.create(t, app, "ios-backend", events).GetToken().GetTokenId()
+	c.count(app, sum(id, revenue, policy.ScopeNotGranted, 4211), sum(id, events, policy.TokenValid, 10))
+	request := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events, revenue}}
+	_, err := c.service.SetEnforcement(t.Context(), request)
+	_, report := violations(err)
+	want := "token `ios-backend` (" + id + ") was used 4,211 times for AD_REVENUE, which it is not granted"
+	if len(report.GetBlockers()) != 1 || !strings.Contains(report.GetBlockers()[0], want) ||
+		!strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, %v", err, report)
+	}
+	check.Must(c.update(t.Context(), app, &pb.Token{TokenId: id, Scopes: []pb.Scope{events, revenue}}, "scopes"))(t)
+	check.Must(c.service.SetEnforcement(t.Context(), request))(t)
+}
+
+// TestB15_OnlyWideningIsGated: without any evidence, what is enforced can be narrowed, kept and switched off,
+// and not widened, neither for good nor for a trial.
+func TestB15_OnlyWideningIsGated(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	c.create(t, app, "a", events, sessions, revenue)
+	c.enforce(t, app, events, sessions)
+	c.away = true
+	set := func(trial *durationpb.Duration, scopes ...pb.Scope) error {
+		_, err := c.service.SetEnforcement(t.Context(),
+			&pb.SetEnforcementRequest{AppId: app, Scopes: scopes, TrialDuration: trial})
+		return err
+	}
+	notReady := precondition("NOT_READY", "apps/"+app)
+	wantFailure(t, set(nil, events, sessions, revenue), notReady)
+	wantFailure(t, set(durationpb.New(time.Hour), events, revenue), notReady)
+	for _, step := range []struct {
+		name   string
+		trial  *durationpb.Duration
+		scopes []pb.Scope
+	}{
+		{"the same", nil, []pb.Scope{events, sessions}},
+		{"fewer", nil, []pb.Scope{events}},
+		{"the same in a trial", durationpb.New(time.Hour), []pb.Scope{events}},
+		{"fewer in a trial", durationpb.New(time.Hour), nil},
+		{"off", nil, nil},
+	} {
+		if err := set(step.trial, step.scopes...); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+	}
+}
+
+// TestB15_RepetitionIsNotGated: a call that was made gets its answer again, whatever the counts say by now.
+func TestB15_RepetitionIsNotGated(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	id := c.create(t, app, "a", events).GetToken().GetTokenId()
+	c.count(app, sum(id, events, policy.TokenValid, 1))
+	request := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, RequestId: "r1"}
+	first := check.Must(c.service.SetEnforcement(t.Context(), request))(t)
+	check.Must(c.service.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app}))(t)
+	c.away = true
+	again := check.Must(c.service.SetEnforcement(t.Context(), request))(t)
+	if !proto.Equal(again, first) {
+		t.Errorf("repeated: %v, want %v", again, first)
+	}
+}
+
+// TestB15_AuditSaysWhatWasAllowed: with allow_rejections the row has the numbers of each scope that was
+// switched on, and of no other.
+func TestB15_AuditSaysWhatWasAllowed(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	id := c.create(t, app, "a", events, sessions).GetToken().GetTokenId()
+	c.enforce(t, app, sessions)
+	c.count(app, sum(id, events, policy.TokenValid, 10), sum("", events, policy.TokenMissing, 7),
+		sum("", sessions, policy.TokenMissing, 9))
+	check.Must(c.service.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{
+		AppId: app, Scopes: []pb.Scope{events, sessions, gdpr}, AllowRejections: true,
+	}))(t)
+	rows := c.audited(t, partitionOf(app))
+	got := rows[len(rows)-1].GetRejectedScopes()
+	want := []*pb.ScopeReadiness{{Scope: events, Requests: 17, Rejected: 7}, {Scope: gdpr}}
+	if !slices.EqualFunc(got, want, func(a, b *pb.ScopeReadiness) bool { return proto.Equal(a, b) }) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	check.Must(c.service.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app}))(t)
+	rows = c.audited(t, partitionOf(app))
+	if got := rows[len(rows)-1].GetRejectedScopes(); got != nil {
+		t.Errorf("switching off: %v", got)
+	}
+}
+
+// TestB21_GetReadiness: the report of one app; and what it answers without an app, and without counts.
+func TestB21_GetReadiness(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	id := c.create(t, app, "a", events).GetToken().GetTokenId()
+	c.count(app, sum(id, events, policy.TokenValid, 98), sum("", events, policy.TokenMissing, 2))
+	ask := func(ratio *float64) *pb.Readiness {
+		return check.Must(c.service.GetReadiness(t.Context(),
+			&pb.GetReadinessRequest{AppId: app, MaxRejectedRatio: ratio, Window: durationpb.New(time.Hour)}))(t).GetReadiness()
+	}
+	got := ask(nil)
+	if got.GetVerdict() != pb.ReadinessVerdict_READINESS_VERDICT_NOT_READY || len(got.GetTokens()) != 1 ||
+		got.GetTokens()[0].GetRequests() != 98 || got.GetScopes()[0].GetRejected() != 2 {
+		t.Errorf("got %v", got)
+	}
+	if got := ask(proto.Float64(0.02)); got.GetVerdict() != pb.ReadinessVerdict_READINESS_VERDICT_READY {
+		t.Errorf("with a larger ratio: %v", got)
+	}
+	_, err := c.service.GetReadiness(t.Context(), &pb.GetReadinessRequest{AppId: newApp()})
+	wantFailure(t, err, noApp)
+	c.away = true
+	_, err = c.service.GetReadiness(t.Context(), &pb.GetReadinessRequest{AppId: app})
+	wantFailure(t, err, failure{codes.Unavailable, "USAGE_UNAVAILABLE", ""})
+}
+
+// TestB22_LastUses: tokens show their last uses; without counts they show none, and the call works.
+func TestB22_LastUses(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	id := c.create(t, app, "a", events).GetToken().GetTokenId()
+	c.create(t, app, "b", events)
+	minute := time.Now().Add(-time.Hour).Truncate(time.Minute)
+	c.apps[app] = &history{uses: []ledger.LastUse{
+		{TokenID: id, Scope: policy.Scope(revenue), Minute: minute}, {TokenID: id, Scope: policy.Scope(events), Minute: minute},
+	}}
+	for _, away := range []bool{false, true} {
+		c.away = away
+		got := check.Must(c.service.GetToken(t.Context(), &pb.GetTokenRequest{AppId: app, TokenId: id}))(t).GetToken()
+		all := check.Must(c.service.ListTokens(t.Context(), &pb.ListTokensRequest{AppId: app}))(t).GetTokens()
+		if len(all) != 2 || !proto.Equal(all[0], got) || len(all[1].GetLastUses()) != 0 {
+			t.Errorf("get %v, list %v", got, all)
+		}
+		if away {
+			if len(got.GetLastUses()) != 0 {
+				t.Errorf("without counts: %v", got)
+			}
+		} else if uses := got.GetLastUses(); len(uses) != 2 || uses[0].GetScope() != events ||
+			!uses[0].GetUseTime().AsTime().Equal(minute) {
+			t.Errorf("last uses %v", uses)
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package upkeep_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/redisfeed"
+	"github.com/countersign/countersign/pkg/replica"
+	"github.com/countersign/countersign/pkg/testkit/check"
+	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/evidence"
+	"github.com/countersign/countersign/services/authority/internal/fleet"
+	"github.com/countersign/countersign/services/authority/internal/ledger"
+	"github.com/countersign/countersign/services/authority/internal/notify"
+	"github.com/countersign/countersign/services/authority/internal/upkeep"
+	"github.com/countersign/countersign/services/store"
+	"github.com/countersign/countersign/services/test/cluster"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const events = pb.Scope_SCOPE_EVENTS
+
+// counts are usage counts in memory.
+type counts struct {
+	uses     map[string][]ledger.LastUse
+	sums     map[string][]ledger.Sum
+	coverage []ledger.Coverage
+	members  []fleet.Instance
+}
+
+// history is what was counted of one app.
+type history struct {
+	sums []ledger.Sum
+	uses []ledger.LastUse
+}
+
+func (h history) Sums(since time.Time) ([]ledger.Sum, time.Time) { return h.sums, since }
+func (h history) LastUses() []ledger.LastUse                     { return h.uses }
+
+func (c *counts) App(_ context.Context, appID string) (evidence.History, error) {
+	return history{c.sums[appID], c.uses[appID]}, nil
+}
+
+func (c *counts) Apps(_ context.Context, _ int, appIDs []string) (map[string]evidence.History, error) {
+	found := map[string]evidence.History{}
+	for _, id := range appIDs {
+		found[id] = history{c.sums[id], c.uses[id]}
+	}
+	return found, nil
+}
+
+func (c *counts) Coverage(context.Context) ([]ledger.Coverage, error) { return c.coverage, nil }
+func (c *counts) Instances() ([]fleet.Instance, error)                { return c.members, nil }
+
+// world is a Countersign whose authority does the management, and a keeper beside it.
+type world struct {
+	*cluster.Cluster
+	*counts
+	pb.AuthorityServiceClient
+	ctx     context.Context
+	client  *redisfeed.Client
+	store   *store.Store
+	errands *store.Errands
+	keeper  *upkeep.Keeper
+	metrics *prometheus.Registry
+	rows    []*pb.AuditEvent
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	c := cluster.Start(t, cluster.Options{})
+	w := &world{
+		Cluster: c, AuthorityServiceClient: pb.NewAuthorityServiceClient(check.Dial(t, c.Authority)),
+		counts: &counts{uses: map[string][]ledger.LastUse{}, sums: map[string][]ledger.Sum{}},
+		ctx:    metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.AdminKey.Reveal()),
+	}
+	w.client = check.Must(redisfeed.Open(c.RedisURL, redisfeed.Options{}))(t)
+	t.Cleanup(func() { w.client.Close() })
+	meta := check.Must(w.client.Meta(t.Context(), c.Ring))(t)
+	log := slog.New(slog.DiscardHandler)
+	r := replica.New(redisfeed.New(w.client, meta.Partitions), record.NewCodec(c.Ring, meta), log)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- r.Run(ctx) }()
+	t.Cleanup(func() { stop(); check.NoError(t, <-ended) })
+	check.NoError(t, r.WaitLoaded(t.Context()))
+	options := store.Options{Audit: func(event *pb.AuditEvent, _, _ *record.Document) {
+		w.rows = append(w.rows, proto.CloneOf(event))
+	}}
+	w.store = store.New(store.Over(w.client, meta.Partitions, options), r, options, log)
+	w.errands = store.NewErrands(w.client)
+	w.keeper, w.metrics = w.newKeeper()
+	return w
+}
+
+func (w *world) newKeeper() (*upkeep.Keeper, *prometheus.Registry) {
+	log, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	source := evidence.New(w.counts)
+	source.Open(w.counts)
+	return upkeep.New(upkeep.Config{
+		Lease: w.errands, Store: w.store, Evidence: source, Metrics: upkeep.NewMetrics(registry), Log: log,
+		Outbox: notify.NewOutbox(w.errands, nil, notify.NewMetrics(registry), log),
+	}), registry
+}
+
+// round does one round, after the replica has every change.
+func (w *world) round(t *testing.T) {
+	t.Helper()
+	check.NoError(t, w.store.Replica().Confirm(t.Context()))
+	check.NoError(t, w.keeper.Round(t.Context()))
+}
+
+// rotate rotates a new token of an app, as if some time ago. It returns the ids of the old and the new token.
+func (w *world) rotate(t *testing.T, app string, ago, unused time.Duration) (old, next string) {
+	t.Helper()
+	old = check.Must(w.CreateToken(w.ctx, &pb.CreateTokenRequest{AppId: app, Name: "a", Scopes: []pb.Scope{events}}))(t).
+		GetToken().GetTokenId()
+	next = check.Must(w.RotateToken(w.ctx, &pb.RotateTokenRequest{
+		AppId: app, TokenId: old, UntilUnused: durationpb.New(unused),
+	}))(t).GetToken().GetTokenId()
+	check.NoError(t, w.store.Replica().Confirm(t.Context()))
+	check.Must(w.store.Update(t.Context(), store.Call{
+		AppID: app,
+		Change: func(before *record.Document) (*record.Document, error) {
+			after := *before
+			after.Tokens = slices.Clone(before.Tokens)
+			after.Tokens[1].CreateMillis = time.Now().Add(-ago).UnixMilli()
+			return &after, nil
+		},
+		Answer: func(*record.Document, record.Position) proto.Message { return nil },
+	}))(t)
+	return old, next
+}
+
+func (w *world) state(t *testing.T, app, id string) pb.TokenState {
+	t.Helper()
+	return check.Must(w.GetToken(w.ctx, &pb.GetTokenRequest{AppId: app, TokenId: id}))(t).GetToken().GetState()
+}
+
+func used(id string, ago time.Duration) []ledger.LastUse {
+	return []ledger.LastUse{{TokenID: id, Scope: policy.Scope(events), Minute: time.Now().Add(-ago).Truncate(time.Minute)}}
+}
+
+// TestB09_UnusedRotationsEnd: the old token of a rotation ends once it was not used for long enough, and the
+// counts are complete for that time. The audit row names nobody but the product.
+func TestB09_UnusedRotationsEnd(t *testing.T) {
+	w := newWorld(t)
+	const active, expired = pb.TokenState_TOKEN_STATE_ACTIVE, pb.TokenState_TOKEN_STATE_EXPIRED
+	live := []fleet.Instance{{ID: "v1", InstanceID: "i1", Start: time.Now().Add(-50 * time.Hour), Reporting: true}}
+	covered := func(until time.Duration) []ledger.Coverage {
+		return []ledger.Coverage{{
+			ValidatorID: "v1", InstanceID: "i1", Start: time.Now().Add(-50 * time.Hour), Until: time.Now().Add(-until),
+		}}
+	}
+	for i, tt := range []struct {
+		name     string
+		ago, use time.Duration // use is 0 for never
+		coverage []ledger.Coverage
+		want     pb.TokenState
+	}{
+		{"never used", 25 * time.Hour, 0, covered(time.Second), expired},
+		{"used long ago", 50 * time.Hour, 25 * time.Hour, covered(time.Second), expired},
+		{"used lately", 50 * time.Hour, 23 * time.Hour, covered(time.Second), active},
+		{"rotated lately", 23 * time.Hour, 30 * time.Hour, covered(time.Second), active},
+		{"counts are missing", 25 * time.Hour, 0, covered(time.Minute), active},
+		{"a validator was killed meanwhile", 25 * time.Hour, 0, append(covered(time.Second), ledger.Coverage{
+			ValidatorID: "v2", InstanceID: "i2", Start: time.Now().Add(-50 * time.Hour), Until: time.Now().Add(-5 * time.Hour),
+		}), active},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app := string(rune('a'+i)) + "pp"
+			old, next := w.rotate(t, app, tt.ago, 24*time.Hour)
+			if tt.use > 0 {
+				w.uses[app] = used(old, tt.use)
+			}
+			w.members, w.coverage, w.rows = live, tt.coverage, nil
+			w.round(t)
+			if got := w.state(t, app, old); got != tt.want {
+				t.Errorf("the old token is %v, want %v", got, tt.want)
+			}
+			if got := w.state(t, app, next); got != active {
+				t.Errorf("the new token is %v", got)
+			}
+			if tt.want == active {
+				if len(w.rows) != 0 {
+					t.Errorf("rows %v", w.rows)
+				}
+				return
+			}
+			if len(w.rows) != 1 || w.rows[0].GetIdentity() != "countersign" || w.rows[0].GetRole() != "" ||
+				w.rows[0].GetMethod() != "EndUnusedToken" || w.rows[0].GetAppId() != app {
+				t.Errorf("rows %v", w.rows)
+			}
+			w.rows = nil
+			w.round(t)
+			if len(w.rows) != 0 {
+				t.Errorf("a second round has changed something: %v", w.rows)
+			}
+		})
+	}
+}
+
+// TestB29_NoticesAreFound: notices are counted and go into the outbox, once.
+func TestB29_NoticesAreFound(t *testing.T) {
+	w := newWorld(t)
+	id := check.Must(w.CreateToken(w.ctx, &pb.CreateTokenRequest{
+		AppId: "shop", Name: "a", Scopes: []pb.Scope{events}, ExpireTime: timestamppb.New(time.Now().Add(time.Hour)),
+	}))(t).GetToken().GetTokenId()
+	w.uses["shop"] = used(id, time.Hour)
+	for range 2 {
+		w.round(t)
+		if got := check.Must(w.errands.Notices(t.Context()))(t); len(got) != 1 {
+			t.Errorf("the outbox is %v", got)
+		}
+	}
+	if n := testutil.CollectAndCount(w.metrics, "countersign_notices"); n != 5 {
+		t.Errorf("%d kinds are counted", n)
+	}
+	families := check.Must(w.metrics.Gather())(t)
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() != "countersign_notices" {
+				continue
+			}
+			want := 0.0
+			if m.GetLabel()[0].GetValue() == "TOKEN_EXPIRES" {
+				want = 1
+			}
+			if m.GetGauge().GetValue() != want {
+				t.Errorf("%v", m)
+			}
+		}
+	}
+}
+
+// TestUpkeepIsDoneByOne: while one authority has the lease, another one does nothing. It takes over when the
+// lease has ended.
+func TestUpkeepIsDoneByOne(t *testing.T) {
+	w := newWorld(t)
+	w.round(t)
+	old, _ := w.rotate(t, "shop", 25*time.Hour, 24*time.Hour)
+	second, _ := w.newKeeper()
+	check.NoError(t, w.store.Replica().Confirm(t.Context()))
+	check.NoError(t, second.Round(t.Context()))
+	if got := w.state(t, "shop", old); got != pb.TokenState_TOKEN_STATE_ACTIVE {
+		t.Errorf("the second keeper did the work of the first: %v", got)
+	}
+	check.NoError(t, w.client.Del(t.Context(), "csu:upkeep").Err())
+	check.NoError(t, second.Round(t.Context()))
+	if got := w.state(t, "shop", old); got != pb.TokenState_TOKEN_STATE_EXPIRED {
+		t.Errorf("without a lease the second keeper did nothing: %v", got)
+	}
+	if left := check.Must(w.client.PTTL(t.Context(), "csu:upkeep").Result())(t); left <= 0 {
+		t.Errorf("the lease never ends: %v", left)
+	}
+}
