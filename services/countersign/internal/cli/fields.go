@@ -19,7 +19,7 @@ var flagsOf = map[string][]string{
 	"imports":              {"file"},
 	"max_rejected_ratio":   {"max-rejected-ratio"},
 	"min_revision":         {"min-revision"},
-	"name":                 {"name"},
+	"name":                 {"new-name", "name"},
 	"note":                 {"note"},
 	"overlap":              {"overlap"},
 	"readiness_window":     {"window"},

@@ -93,3 +93,11 @@ func (s Style) wrap(first, others, text string) string {
 	wrapped.WriteByte('\n')
 	return wrapped.String()
 }
+
+// Arrow returns the sign before the name of a token that replaces the token above it.
+func (s Style) Arrow() string {
+	if s.Unicode {
+		return "↳ "
+	}
+	return "-> "
+}
