@@ -46,7 +46,8 @@ func TestB11_KilledImport(t *testing.T) {
 	command(t, c, "token", "import", "--resume", "--file", file)
 	seen := map[string]int{}
 	for app := range apps {
-		lines := bufio.NewScanner(strings.NewReader(command(t, c, "token", "list", "--app", fmt.Sprint("many", app), "-o", "json")))
+		list := command(t, c, "token", "list", "--app", fmt.Sprint("many", app), "-o", "json")
+		lines := bufio.NewScanner(strings.NewReader(list))
 		for lines.Scan() {
 			if _, name, is := strings.Cut(lines.Text(), `"name": `); is {
 				seen[name]++

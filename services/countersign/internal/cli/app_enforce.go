@@ -102,8 +102,8 @@ were enforced before.`,
 	return cmd
 }
 
-// askToEnforce shows a person what enforcement would reject, and asks whether to switch it on. It asks only on
-// a terminal, and only when a scope would be switched on. It returns whether the report was shown.
+// askToEnforce shows a person what enforcement would reject, and asks whether to switch it on. It asks only
+// on a terminal, and only when a scope would be switched on. It returns whether the report was shown.
 func (g *globals) askToEnforce(cmd *cobra.Command, request *countersignv1.SetEnforcementRequest, sure *confirmation,
 ) (shown bool, err error) {
 	if sure.yes || len(request.GetScopes()) == 0 || !canAsk(cmd) {

@@ -37,9 +37,12 @@ func aReport(verdict countersignv1.ReadinessVerdict) *countersignv1.Readiness {
 			}},
 		},
 		Tokens: []*countersignv1.TokenUsage{
-			{TokenId: "tok_1", Name: "ios-backend", State: active, Requests: 178000, Rejected: 4211, LastUses: []*countersignv1.LastUse{
-				{Scope: events, UseTime: timestamppb.New(time.Now().Add(-3 * time.Minute))},
-			}},
+			{
+				TokenId: "tok_1", Name: "ios-backend", State: active, Requests: 178000, Rejected: 4211,
+				LastUses: []*countersignv1.LastUse{
+					{Scope: events, UseTime: timestamppb.New(time.Now().Add(-3 * time.Minute))},
+				},
+			},
 			{TokenId: "tok_2", Name: "spare", State: active, Unscoped: true},
 		},
 		Warnings: []string{"12 requests carried no token: below the limit of 1 %"},
@@ -103,10 +106,13 @@ func TestB15_DryRun(t *testing.T) {
 	f := enforcing(blocked)
 	f.serve(t, f)
 	got := run(t, "app", "enforce", "--app=shop", "--all", "--dry-run", "--wait")
-	if got.code != cmdline.ExitDone || !strings.Contains(got.errors, "NOT_READY") || !strings.Contains(got.errors, "4,211 times") ||
-		!strings.Contains(got.errors, "Warning: Only requests") || !strings.Contains(got.errors, "Dry run: nothing was changed.") ||
-		!strings.Contains(got.out, "Enforced") {
+	if got.code != cmdline.ExitDone || !strings.Contains(got.out, "Enforced") {
 		t.Errorf("%+v", got)
+	}
+	for _, part := range []string{"NOT_READY", "4,211 times", "Warning: Only requests", "Dry run: nothing was changed."} {
+		if !strings.Contains(got.errors, part) {
+			t.Errorf("no %q in %q", part, got.errors)
+		}
 	}
 	for _, r := range f.requests() {
 		if !r.(*countersignv1.SetEnforcementRequest).GetValidateOnly() {
@@ -126,7 +132,7 @@ func TestB15_Question(t *testing.T) {
 		changes int
 		says    []string
 	}{
-		{"no", ready, []string{"--all"}, "n\n", cmdline.ExitFailed, 0, []string{"Verdict", "Turn on? [y/N]", "nothing was changed"}},
+		{"no", ready, []string{"--all"}, "n\n", cmdline.ExitFailed, 0, []string{"Verdict", "Turn on? [y/N]"}},
 		{"only Enter", ready, []string{"--all"}, "\n", cmdline.ExitFailed, 0, []string{"Turn on? [y/N]"}},
 		{"yes", ready, []string{"--all"}, "y\n", cmdline.ExitDone, 1, []string{"174,035", "Only requests", "Turn on? [y/N]"}},
 		{"--yes", ready, []string{"--all", "--yes"}, "", cmdline.ExitDone, 1, []string{"Verdict"}},
@@ -208,4 +214,3 @@ func atTerminal(t *testing.T, types string, args ...string) (code int, said stri
 	}
 	return code, strings.ReplaceAll(said, "\r\n", "\n")
 }
-

@@ -143,6 +143,6 @@ func unreachable(partitions []string) error {
 	if len(partitions) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the list is not complete: the authority could not load the apps of %s ('countersign store verify' says why)",
-		strings.Join(partitions, ", "))
+	return fmt.Errorf("the list is not complete: the authority could not load the apps of %s "+
+		"('countersign store verify' says why)", strings.Join(partitions, ", "))
 }

@@ -187,8 +187,8 @@ func (f *fileImport) failure(o *importOutcome, result *importer.Result, err erro
 	return nil
 }
 
-// waitForAll waits until every validator has the last changes of some apps. It returns the receipt of the last
-// change, or of the first one that is not complete. Without --wait, and without changes, it returns nil.
+// waitForAll waits until every validator has the last changes of some apps. It returns the receipt of the
+// last change, or of the first one that is not complete. Without --wait, and without changes, it returns nil.
 func (c *change) waitForAll(ctx context.Context, authority countersignv1.AuthorityServiceClient, positions []string,
 ) (receipt *countersignv1.Receipt, err error) {
 	if *c.wait == 0 {

@@ -108,8 +108,9 @@ func TestB24_ImportReceipt(t *testing.T) {
 		!strings.Contains(got.out, "VALIDATOR") {
 		t.Errorf("%+v", got)
 	}
-	if got := run(t, "token", "import", "--wait", "--file", table(t, "late/a", "two/b"), "-o=json"); got.code != exitIncomplete ||
-		!strings.Contains(got.errors, "slow is PENDING") || !strings.Contains(got.out, `"complete": false`) {
+	got := run(t, "token", "import", "--wait", "--file", table(t, "late/a", "two/b"), "-o=json")
+	if got.code != exitIncomplete || !strings.Contains(got.errors, "slow is PENDING") ||
+		!strings.Contains(got.out, `"complete": false`) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -142,7 +143,8 @@ func TestB11_InterruptedImport(t *testing.T) {
 		apps[i] = fmt.Sprintf("app%d/a", i)
 	}
 	got := run(t, "token", "import", "--file", table(t, apps...))
-	said := fmt.Sprintf("countersign: interrupted after %d of 2,000 tokens\nThe same command with --resume goes on.\n", len(f.names))
+	said := fmt.Sprintf("countersign: interrupted after %d of 2,000 tokens\nThe same command with --resume goes on.\n",
+		len(f.names))
 	if got.code != cmdline.ExitFailed || got.errors != said {
 		t.Errorf("%q, want %q", got.errors, said)
 	}

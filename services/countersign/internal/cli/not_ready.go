@@ -18,8 +18,8 @@ const notReadyAdvice = `Do what the blockers say, and try again. What else may h
   --max-rejected-ratio N   accept a higher share of requests without a known token (default 0.01)
   --allow-rejections       enforce in spite of the blockers; what they name will be rejected`
 
-// notReady shows the report in an error that refuses to switch enforcement on, and adds what to do. It returns
-// other errors as they are.
+// notReady shows the report in an error that refuses to switch enforcement on, and adds what to do. It
+// returns other errors as they are.
 func notReady(cmd *cobra.Command, err error) error {
 	if err == nil || apierr.ReasonOf(err) != "NOT_READY" {
 		return err

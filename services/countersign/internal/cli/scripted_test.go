@@ -20,7 +20,7 @@ type scripted struct {
 	readiness func(*countersignv1.GetReadinessRequest) (*countersignv1.GetReadinessResponse, error)
 	all       map[string]*countersignv1.ListReadinessResponse // by page token
 	tokens    map[string]*countersignv1.ListTokensResponse    // by page token
-	found     func() (*countersignv1.FindTokenResponse, error)
+	found     func(*countersignv1.FindTokenRequest) (*countersignv1.FindTokenResponse, error)
 	revoke    func(*countersignv1.RevokeTokenRequest) (*countersignv1.RevokeTokenResponse, error)
 	rotate    *countersignv1.RotateTokenResponse
 }
@@ -62,13 +62,15 @@ func (s *scripted) ListReadiness(_ context.Context, r *countersignv1.ListReadine
 }
 
 // ListTokens implements countersignv1.AuthorityServiceServer.
-func (s *scripted) ListTokens(_ context.Context, r *countersignv1.ListTokensRequest) (*countersignv1.ListTokensResponse, error) {
+func (s *scripted) ListTokens(_ context.Context, r *countersignv1.ListTokensRequest,
+) (*countersignv1.ListTokensResponse, error) {
 	return s.tokens[r.GetPageToken()], nil
 }
 
 // FindToken implements countersignv1.AuthorityServiceServer.
-func (s *scripted) FindToken(_ context.Context, r *countersignv1.FindTokenRequest) (*countersignv1.FindTokenResponse, error) {
-	return ask(s, r, func(*countersignv1.FindTokenRequest) (*countersignv1.FindTokenResponse, error) { return s.found() })
+func (s *scripted) FindToken(_ context.Context, r *countersignv1.FindTokenRequest,
+) (*countersignv1.FindTokenResponse, error) {
+	return ask(s, r, s.found)
 }
 
 // RevokeToken implements countersignv1.AuthorityServiceServer.
@@ -80,5 +82,7 @@ func (s *scripted) RevokeToken(_ context.Context, r *countersignv1.RevokeTokenRe
 // RotateToken implements countersignv1.AuthorityServiceServer.
 func (s *scripted) RotateToken(_ context.Context, r *countersignv1.RotateTokenRequest,
 ) (*countersignv1.RotateTokenResponse, error) {
-	return ask(s, r, func(*countersignv1.RotateTokenRequest) (*countersignv1.RotateTokenResponse, error) { return s.rotate, nil })
+	return ask(s, r, func(*countersignv1.RotateTokenRequest) (*countersignv1.RotateTokenResponse, error) {
+		return s.rotate, nil
+	})
 }

@@ -24,7 +24,7 @@ func secretIn(t *testing.T, text string) string {
 }
 
 func TestTokenFind(t *testing.T) {
-	f := &scripted{found: func() (*countersignv1.FindTokenResponse, error) {
+	f := &scripted{found: func(*countersignv1.FindTokenRequest) (*countersignv1.FindTokenResponse, error) {
 		return &countersignv1.FindTokenResponse{Tokens: []*countersignv1.FoundToken{
 			{AppId: "one", Token: &countersignv1.Token{
 				TokenId: "tok_1", Name: "a\x1b[2J", State: active,
@@ -43,7 +43,7 @@ func TestTokenFind(t *testing.T) {
 	if r := f.requests()[0].(*countersignv1.FindTokenRequest); r.GetSecret() != "legacy-secret" {
 		t.Errorf("asked for %q", r.GetSecret())
 	}
-	f.found = func() (*countersignv1.FindTokenResponse, error) {
+	f.found = func(*countersignv1.FindTokenRequest) (*countersignv1.FindTokenResponse, error) {
 		return nil, apierr.NotFound("SECRET_NOT_FOUND", "no app has a token with this secret")
 	}
 	if got := run(t, "token", "find", "--secret-file", file); got.code != cmdline.ExitFailed || got.out != "" ||
@@ -51,23 +51,24 @@ func TestTokenFind(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	// What could not be read is named, and the command fails, also when a token was found.
-	f.found = func() (*countersignv1.FindTokenResponse, error) {
+	f.found = func(*countersignv1.FindTokenRequest) (*countersignv1.FindTokenResponse, error) {
 		return &countersignv1.FindTokenResponse{
 			Tokens:           []*countersignv1.FoundToken{{AppId: "one", Token: &countersignv1.Token{TokenId: "tok_1"}}},
 			UnverifiedAppIds: []string{"damaged"}, Incomplete: true,
 		}, nil
 	}
-	if got := run(t, "token", "find", "--secret-file", file); got.code != cmdline.ExitFailed || !strings.Contains(got.out, "tok_1") ||
+	got = run(t, "token", "find", "--secret-file", file)
+	if got.code != cmdline.ExitFailed || !strings.Contains(got.out, "tok_1") ||
 		!strings.Contains(got.errors, "damaged") || !strings.Contains(got.errors, "a part of the store could not be read") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// TestB16_RevokeDryRun: nothing is sent that could revoke, by id and by secret. An authority that does not know
-// dry runs, and would revoke, is not asked.
+// TestB16_RevokeDryRun: nothing is sent that could revoke, by id and by secret. An authority that does not
+// know dry runs, and would revoke, is not asked.
 func TestB16_RevokeDryRun(t *testing.T) {
 	f := &scripted{
-		found: func() (*countersignv1.FindTokenResponse, error) {
+		found: func(*countersignv1.FindTokenRequest) (*countersignv1.FindTokenResponse, error) {
 			return &countersignv1.FindTokenResponse{Tokens: []*countersignv1.FoundToken{
 				{AppId: "one", Token: &countersignv1.Token{TokenId: "tok_1", State: active}},
 				{AppId: "two", Token: &countersignv1.Token{State: countersignv1.TokenState_TOKEN_STATE_REVOKED}},

@@ -131,9 +131,10 @@ func TestB22_UnknownLastUses(t *testing.T) {
 
 // A name addresses a token where it is unique. Otherwise the error lists the candidates.
 func TestTokenByName(t *testing.T) {
-	f := &scripted{tokens: twoPages(), revoke: func(r *countersignv1.RevokeTokenRequest) (*countersignv1.RevokeTokenResponse, error) {
+	f := &scripted{tokens: twoPages()}
+	f.revoke = func(r *countersignv1.RevokeTokenRequest) (*countersignv1.RevokeTokenResponse, error) {
 		return &countersignv1.RevokeTokenResponse{Token: &countersignv1.Token{TokenId: r.GetTokenId()}}, nil
-	}}
+	}
 	f.serve(t, f)
 	if got := run(t, "token", "revoke", "--app=a", "--name= idle "); got.code != cmdline.ExitDone ||
 		f.requests()[0].(*countersignv1.RevokeTokenRequest).GetTokenId() != "tok_b" {

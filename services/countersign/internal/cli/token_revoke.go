@@ -77,7 +77,8 @@ func (r *revocation) token(cmd *cobra.Command, g *globals, request *countersignv
 		return err
 	}
 	request.RequestId = r.change.requestID()
-	return r.change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
+	return r.change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient,
+	) (receipted, error) {
 		response, err := authority.RevokeToken(ctx, request)
 		if err != nil {
 			return nil, r.change.outcome(err)
@@ -102,7 +103,8 @@ func (r *revocation) secret(cmd *cobra.Command, g *globals) error {
 		Secret:       strings.TrimSpace(leaked.Reveal()),
 		AllowLockout: r.allowLockout, RequestId: r.change.requestID(),
 	}
-	return r.change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
+	return r.change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient,
+	) (receipted, error) {
 		response, err := authority.RevokeSecret(ctx, request)
 		if err != nil {
 			if done := partOf(err); done != nil {

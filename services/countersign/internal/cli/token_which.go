@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -71,7 +72,8 @@ func idOf(tokens []*countersignv1.Token, name string) (string, error) {
 	}
 	switch len(ids) {
 	case 0:
-		return "", fmt.Errorf("--name: the app has no active or disabled token with this name; 'countersign token list' shows them")
+		return "", errors.New("--name: the app has no active or disabled token with this name; " +
+			"'countersign token list' shows them")
 	case 1:
 		return ids[0], nil
 	}

@@ -20,8 +20,8 @@ import (
 // watchEvery is the time between two reports of --watch.
 const watchEvery = 2 * time.Second
 
-// watched shows a report again and again, until the context ends. On a terminal each report takes the place of
-// the one before. An authority that is away for a while, after it has answered once, does not end it.
+// watched shows a report again and again, until the context ends. On a terminal each report takes the place
+// of the one before. An authority that is away for a while, after it has answered once, does not end it.
 func watched(ctx context.Context, cmd *cobra.Command, report func(io.Writer) error) error {
 	descriptor, inPlace := terminal(cmd.OutOrStdout())
 	for first := true; ; first = false {

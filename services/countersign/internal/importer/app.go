@@ -26,8 +26,8 @@ func (r *run) app(ctx context.Context, rows []importfile.Row) error {
 			})
 		}
 	}()
-	// The authority names one bad row of a call. So a call with bad rows is repeated without them, and smaller
-	// for a while: many bad rows then cost many small calls, and not many large ones.
+	// The authority names one bad row of a call. So a call with bad rows is repeated without them, and
+	// smaller for a while: many bad rows then cost many small calls, and not many large ones.
 	for size := maxBatch; len(rows) > 0 && ctx.Err() == nil; {
 		batch := rows[:min(size, len(rows))]
 		response, err := r.send(ctx, batch)
@@ -71,8 +71,8 @@ func (r *run) whole(rows []importfile.Row, err error) error {
 }
 
 // imported counts the rows of a batch that the authority has taken. A response to a repeated request has
-// tokens that the app had before: an earlier run of the same import has made the same call. It returns whether
-// the app got new tokens.
+// tokens that the app had before: an earlier run of the same import has made the same call. It returns
+// whether the app got new tokens.
 func (r *run) imported(before *tokens, batch []importfile.Row, response *countersignv1.ImportTokensResponse) bool {
 	var again []importfile.Row
 	for i, token := range response.GetTokens() {

@@ -43,7 +43,8 @@ func TestB11_TheRestIsImported(t *testing.T) {
 	a := newAuthority()
 	mustRun(t, a, rowsOf("shop", 7, 500), Options{})
 	rows := rowsOf("shop", upTo(900)...)
-	rows[500].Import.Credential = &countersignv1.TokenImport_Secret{Secret: fmt.Sprintf("%032x", 5000)} // only its name is taken
+	// Only the name of this one is taken.
+	rows[500].Import.Credential = &countersignv1.TokenImport_Secret{Secret: fmt.Sprintf("%032x", 5000)}
 	rows[600].Import.Scopes = nil
 	a.enforced["shop"] = true
 	rows = append(rows, rowsOf("other", upTo(3)...)...)

@@ -33,7 +33,8 @@ func wrong(field, format string, args ...any) error {
 	return &fieldError{field, fmt.Sprintf(format, args...)}
 }
 
-// fields are the values of one row, as the file has them. A nil pointer is a value that the row does not have.
+// fields are the values of one row, as the file has them. A nil pointer is a value that the row does not
+// have.
 type fields struct {
 	appID, name    string
 	scopes         []string

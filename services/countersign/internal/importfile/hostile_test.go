@@ -9,7 +9,9 @@ import (
 )
 
 // Secrets of the tests. No refusal and no error may hold one.
-var secrets = []string{"97d9b2c1e0f84c5aa1d0b7c6d5e4f3a2", "4c1d9d1c7c3c4b0c8d53f1a1b92e0a01", "aGVsbG8gd29ybGQgMTIzNDU2Nzg5"}
+var secrets = []string{
+	"97d9b2c1e0f84c5aa1d0b7c6d5e4f3a2", "4c1d9d1c7c3c4b0c8d53f1a1b92e0a01", "aGVsbG8gd29ybGQgMTIzNDU2Nzg5",
+}
 
 // utf16 encodes ASCII text as UTF-16, little-endian.
 func utf16(text string) string {

@@ -10,8 +10,8 @@ import (
 // FoundHeading is the heading over FoundRows.
 var FoundHeading = []string{"APP", "TOKEN", "NAME", "STATE", "LAST USE"}
 
-// FoundRows returns the rows of tokens that have a secret. Of a token that was revoked long ago only the state
-// is known.
+// FoundRows returns the rows of tokens that have a secret. Of a token that was revoked long ago only the
+// state is known.
 func FoundRows(tokens []*countersignv1.FoundToken, now time.Time) [][]string {
 	var rows [][]string
 	for _, found := range tokens {

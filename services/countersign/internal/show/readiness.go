@@ -28,7 +28,8 @@ var meanings = map[countersignv1.ReadinessVerdict]string{
 
 var hues = map[countersignv1.ReadinessVerdict]string{ready: green, notReady: red, noTraffic: amber, incomplete: amber}
 
-// Readiness writes the report on one app: what enforcement would reject, and why. Brief leaves the tokens out.
+// Readiness writes the report on one app: what enforcement would reject, and why. Brief leaves the tokens
+// out.
 func Readiness(w io.Writer, r *countersignv1.Readiness, style Style, now time.Time, brief bool) error {
 	requests, rejected := Totals(r)
 	verdict := style.paint(hues[r.GetVerdict()], words.Enum(r.GetVerdict()))

@@ -90,8 +90,8 @@ func LastUse(uses []*countersignv1.LastUse) *timestamppb.Timestamp {
 	return last
 }
 
-// Rotations returns tokens in an order in which each successor follows its predecessor, if both are there, and
-// the ids of the tokens that do so. Otherwise it keeps the order.
+// Rotations returns tokens in an order in which each successor follows its predecessor, if both are there,
+// and the ids of the tokens that do so. Otherwise it keeps the order.
 func Rotations(tokens []*countersignv1.Token) (ordered []*countersignv1.Token, follows map[string]bool) {
 	byID := make(map[string]*countersignv1.Token, len(tokens))
 	for _, t := range tokens {

@@ -22,7 +22,8 @@ const longest = 47 * time.Hour
 type News struct {
 	// Reason is the name of the reason, or Accepted.
 	Reason string
-	// Token is the id of the recognised token, and Name its name or else its id; empty when none was recognised.
+	// Token is the id of the recognised token, and Name its name or else its id; empty when none was
+	// recognised.
 	Token, Name string
 	// Decisions is the number of decisions, Rejected the number of those that were rejected. The others were
 	// accepted because their scope is not enforced.
