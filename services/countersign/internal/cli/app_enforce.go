@@ -32,8 +32,8 @@ func appEnforce(g *globals) *cobra.Command {
 		Long: `Set the scopes for which requests must carry a valid token. They replace the scopes that were
 enforced before.
 
-Switching a scope on fails while the readiness report has blockers ('countersign app readiness'). On a
-terminal the command shows the report first and asks. --dry-run shows it and changes nothing.
+Switching a scope on fails while the readiness report has blockers ('countersign app readiness'). On
+a terminal the command shows the report first and asks. --dry-run shows it and changes nothing.
 
 With --for or --until it is a trial: at its end every validator returns by itself to the scopes that
 were enforced before.`,

@@ -31,8 +31,8 @@ func appReadiness(g *globals) *cobra.Command {
 		Use:   "readiness [--app APP]",
 		Short: "Show what enforcement would reject, and what to do before it is switched on",
 		Long: `Show what enforcement would reject: the requests by reason and by token, which tokens were used, and
-the blockers, which say what to do before enforcement is switched on. Without --app it is a summary of
-all apps, worst first.
+the blockers, which say what to do before enforcement is switched on. Without --app it is a summary
+of all apps, worst first.
 
 The numbers come from all validators and are about 10 s old. A window begins at a full hour; one of
 more than 48h begins at midnight UTC.`,

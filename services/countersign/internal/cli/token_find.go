@@ -22,7 +22,7 @@ var errPartial = errors.New("not every app could be looked at, so a token may be
 func tokenFind(g *globals) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use:   "find --secret-file FILE",
+		Use:   "find [--secret-file FILE]",
 		Short: "Find out whose a secret is, in which state, and when it was last used",
 		Long: `Find out whose a secret is: the tokens that have it, in every app and in every state. The command
 changes nothing.`,

@@ -21,7 +21,7 @@ func tokenImport(g *globals) *cobra.Command {
 	var secretPath, digest string
 	var file fileImport
 	cmd := &cobra.Command{
-		Use:                   "import (--file FILE [--app APP] | --app APP --name NAME (--secret-file FILE | --sha256 HEX))",
+		Use:                   "import (--file FILE | --app APP --name NAME (--secret-file FILE | --sha256 HEX))",
 		DisableFlagsInUseLine: true,
 
 		Short: "Import secrets of another system, or their digests",
