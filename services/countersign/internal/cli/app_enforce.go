@@ -164,11 +164,9 @@ func (g *globals) enforce(ctx context.Context, cmd *cobra.Command, authority cou
 		return nil, change.outcome(notReady(cmd, err))
 	}
 	if !shown {
-		if err := showReadiness(cmd, response.GetReadiness(), response.GetWarnings()); err != nil {
-			return response, err
-		}
+		err = showReadiness(cmd, response.GetReadiness(), response.GetWarnings())
 	}
-	return response, errors.Join(g.answer(cmd, response, func(w io.Writer) error {
+	return response, errors.Join(err, g.answer(cmd, response, func(w io.Writer) error {
 		rows := show.App(response.GetApp(), time.Now())
 		return show.Details(w, append(rows, show.Row{Name: "Consistency token", Value: response.GetConsistencyToken()})...)
 	}), notIgnored("--for", request.GetTrialDuration(), response.GetApp().GetTrialEndTime() != nil))

@@ -51,11 +51,9 @@ func (f *fileImport) run(cmd *cobra.Command, g *globals, appID string, change *c
 	}
 	return g.callAuthority(cmd, *g.timeout+*change.wait, func(ctx context.Context, connection grpc.ClientConnInterface) error {
 		authority := countersignv1.NewAuthorityServiceClient(connection)
-		f.options.Progress = progressOf(cmd, len(file.Refused))
+		done := f.showProgress(cmd, len(file.Refused))
 		result, err := importer.Run(ctx, authority, file.Rows, f.options)
-		if f.options.Progress != nil {
-			fmt.Fprintln(cmd.ErrOrStderr()) // ends the line of the bar
-		}
+		done()
 		outcome := f.outcome(file, result)
 		if reportErr := f.writeReport(cmd, outcome); reportErr != nil {
 			err = errors.Join(err, reportErr)
@@ -72,14 +70,15 @@ func (f *fileImport) run(cmd *cobra.Command, g *globals, appID string, change *c
 	})
 }
 
-// progressOf returns a function that draws a progress bar on a terminal; nil without a terminal. Some lines
-// of the file may be refused from the start.
-func progressOf(cmd *cobra.Command, refused int) func(importer.Counts) {
+// showProgress draws a progress bar on a terminal until done is called. Some lines of the file may be refused
+// from the start.
+func (f *fileImport) showProgress(cmd *cobra.Command, refused int) (done func()) {
 	if _, is := terminal(cmd.ErrOrStderr()); !is {
-		return nil
+		return func() {}
 	}
 	bar := show.NewProgress(cmd.ErrOrStderr(), styleOf(cmd.ErrOrStderr()))
-	return func(c importer.Counts) { bar.Set(c.Total+refused, c.Imported+c.There, c.Refused+refused) }
+	f.options.Progress = func(c importer.Counts) { bar.Set(c.Total+refused, c.Imported+c.There, c.Refused+refused) }
+	return bar.Done
 }
 
 // importOutcome is what became of the lines of a file.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"pgregory.net/rapid"
@@ -226,6 +228,38 @@ func TestB11_Interrupted(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestB11_ManyApps: 100,000 tokens of 1,000 apps are one call for each app, a few apps at a time.
+func TestB11_ManyApps(t *testing.T) {
+	a := newAuthority()
+	flying := &inFlight{authority: a}
+	var rows []importfile.Row
+	for i := range 100_000 {
+		rows = append(rows, rowsOf(fmt.Sprint("app", i%1000), i)...)
+	}
+	r, err := Run(t.Context(), flying, rows, Options{})
+	if err != nil || r.Imported != 100_000 || r.Apps != 1000 || a.calls != 1000 || a.count() != 100_000 {
+		t.Errorf("%v, %+v, %d calls, %d tokens", err, r.Counts, a.calls, a.count())
+	}
+	if most := flying.most.Load(); most > parallel {
+		t.Errorf("%d calls at the same time", most)
+	}
+}
+
+// inFlight counts the calls that are made at the same time.
+type inFlight struct {
+	*authority
+	now, most atomic.Int32
+}
+
+// ImportTokens implements Authority.
+func (f *inFlight) ImportTokens(ctx context.Context, r *importRequest, o ...grpc.CallOption) (*importResponse, error) {
+	now := f.now.Add(1)
+	defer f.now.Add(-1)
+	for most := f.most.Load(); now > most && !f.most.CompareAndSwap(most, now); most = f.most.Load() {
+	}
+	return f.authority.ImportTokens(ctx, r, o...)
 }
 
 // A dry run changes nothing, and finds what the lists show.

@@ -30,8 +30,8 @@ func Share(part, total uint64) string {
 		return "100 %"
 	case percent < 0.01:
 		return "< 0.01 %"
-	case percent > 99.99:
-		return "> 99.99 %"
+	case percent >= 99.95: // would be rounded to everything
+		return "> 99.9 %"
 	case percent < 1:
 		return fmt.Sprintf("%.2f %%", percent)
 	}
