@@ -185,7 +185,7 @@ func TestTerminal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := state() + command(t, c, "app", "get", "--app", "terminal", "-o", "json")
 			p := atTerminal(t, c, args...)
-			p.see("Go on? [y/N] ")
+			p.see(" on? [y/N] ") // go on, or turn on
 			p.types("n\n")
 			p.ends(1)
 			if after := state() + command(t, c, "app", "get", "--app", "terminal", "-o", "json"); after != before {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,8 +15,8 @@ import (
 )
 
 func appCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "app", Short: "Show and delete apps, and set what is enforced"}
-	group.AddCommand(appGet(g), appList(g), appEnforce(g), appDelete(g))
+	group := &cobra.Command{Use: "app", Short: "Show and delete apps, see what enforcement would reject, and set it"}
+	group.AddCommand(appGet(g), appList(g), appReadiness(g), appEnforce(g), appWatch(g), appDelete(g))
 	return group
 }
 
@@ -76,10 +75,8 @@ func appList(g *globals) *cobra.Command {
 				case len(all.GetUnreachable()) == 0:
 					err = sayEmpty(cmd, list, "There are no apps.")
 				}
-				if err == nil && len(all.GetUnreachable()) > 0 {
-					err = fmt.Errorf("the list is not complete: the authority could not load the apps of %s "+
-						"('countersign store verify' says why)",
-						strings.Join(all.GetUnreachable(), ", "))
+				if err == nil {
+					err = unreachable(all.GetUnreachable())
 				}
 				return err
 			})

@@ -42,8 +42,8 @@ type receipted interface {
 
 // warnOfFailover prints a warning when fewer Redis replicas have confirmed a change than the authority waits
 // for.
-func warnOfFailover(cmd *cobra.Command, response receipted) {
-	if d := response.GetDurability(); d.GetAcknowledged() < d.GetWanted() {
+func warnOfFailover(cmd *cobra.Command, d *countersignv1.Durability) {
+	if d.GetAcknowledged() < d.GetWanted() {
 		fmt.Fprintf(cmd.ErrOrStderr(),
 			"Warning: the change is made, but only %d of %d Redis replicas have confirmed it: "+
 				"a failover may lose it until it is healed.\n",
@@ -66,7 +66,7 @@ func (c *change) manage(cmd *cobra.Command, g *globals,
 		if err != nil {
 			return errors.Join(err, g.endAnswer(cmd, nil))
 		}
-		warnOfFailover(cmd, response)
+		warnOfFailover(cmd, response.GetDurability())
 		if *c.wait == 0 {
 			return nil
 		}

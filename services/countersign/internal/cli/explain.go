@@ -28,11 +28,7 @@ func explain(err error, command *cobra.Command) string {
 	} else if errors.As(err, &wrong) {
 		text = "UNIMPLEMENTED: " + wrong.Error()
 	} else if told, fromServer := statusOf(err); fromServer {
-		var imported importError
-		if i := (*importError)(nil); errors.As(err, &i) {
-			imported = *i
-		}
-		text = code.Code(told.Code()).String() + ": " + inFlags(serverWords(told), command, imported.lines)
+		text = code.Code(told.Code()).String() + ": " + inFlags(serverWords(told), command)
 	}
 	if unreachable == nil && grpcclient.AnswersPlain(err) {
 		text += "\nThe server uses plain text: give --plaintext if the network is trusted, or give the server a certificate."

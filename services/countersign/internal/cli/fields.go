@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,9 +19,10 @@ var flagsOf = map[string][]string{
 	"imports":              {"file"},
 	"max_rejected_ratio":   {"max-rejected-ratio"},
 	"min_revision":         {"min-revision"},
-	"name":                 {"name"},
+	"name":                 {"new-name", "name"},
 	"note":                 {"note"},
 	"overlap":              {"overlap"},
+	"readiness_window":     {"window"},
 	"request_id":           {"request-id"},
 	"scope":                {"scope"},
 	"scopes":               {"scopes", "all", "off"},
@@ -37,34 +36,28 @@ var flagsOf = map[string][]string{
 	"trial_duration":       {"for"},
 	"trial_end_time":       {"until", "for"},
 	"ttl":                  {"expires"},
+	"until_unused":         {"until-unused"},
 	"validate_only":        {"dry-run"},
 	"wait_for_propagation": {"wait"},
+	"window":               {"window"},
 }
 
 var (
 	// leadingField matches the field before the first colon of a server's error.
-	leadingField = regexp.MustCompile(`^(?:imports\[(\d+)\]\.?|token\.)?([a-z][a-z0-9_]*)?: `)
+	leadingField = regexp.MustCompile(`^(?:imports\[\d+\]\.|token\.)?([a-z][a-z0-9_]*): `)
 	// namedField matches a field inside the message: ordinary words have no underscore.
 	namedField = regexp.MustCompile(`\b[a-z]+(?:_[a-z]+)+\b`)
 )
 
-// inFlags replaces the API's fields in a server's message by the command's flags. For an import file it names
-// the line.
-func inFlags(text string, command *cobra.Command, lines []int) string {
+// inFlags replaces the API's fields in a server's message by the command's flags.
+func inFlags(text string, command *cobra.Command) string {
 	said := ""
 	if at := leadingField.FindStringSubmatch(text); at != nil {
-		rest := strings.TrimPrefix(text, at[0])
-		number, err := strconv.Atoi(at[1])
-		switch flag, has := flagFor(at[2], command); {
-		case err == nil && number < len(lines):
-			said, text = fmt.Sprintf("--file: line %d: ", lines[number]), rest
-			if at[2] != "" {
-				said += at[2] + ": "
-			}
-		case has && lines == nil:
-			said, text = flag+": ", rest
-		case at[2] == "validator_id" && command.Name() == "forget":
-			said, text = "VALIDATOR: ", rest
+		switch flag, has := flagFor(at[1], command); {
+		case has:
+			said, text = flag+": ", strings.TrimPrefix(text, at[0])
+		case at[1] == "validator_id" && command.Name() == "forget":
+			said, text = "VALIDATOR: ", strings.TrimPrefix(text, at[0])
 		}
 	}
 	return said + namedField.ReplaceAllStringFunc(text, func(field string) string {
@@ -88,12 +81,3 @@ func flagFor(field string, command *cobra.Command) (name string, has bool) {
 	}
 	return name, name != ""
 }
-
-// importError is a server's error about an import file; lines are the line numbers of its objects.
-type importError struct {
-	error
-	lines []int
-}
-
-// Unwrap returns the error.
-func (i *importError) Unwrap() error { return i.error }

@@ -137,7 +137,13 @@ func (c *confirmation) ask(cmd *cobra.Command, format string, args ...any) error
 	if c.yes || !canAsk(cmd) {
 		return nil
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), format+" Go on? [y/N] ", args...)
+	fmt.Fprintf(cmd.ErrOrStderr(), format+" ", args...)
+	return agreed(cmd, "Go on?")
+}
+
+// agreed asks a question, and returns an error unless the answer is yes.
+func agreed(cmd *cobra.Command, question string) error {
+	fmt.Fprint(cmd.ErrOrStderr(), question+" [y/N] ")
 	switch answer, err := readLine(cmd.InOrStdin()); {
 	case err != nil:
 		fmt.Fprintln(cmd.ErrOrStderr())

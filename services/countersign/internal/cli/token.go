@@ -17,8 +17,9 @@ import (
 )
 
 func tokenCommand(g *globals) *cobra.Command {
-	group := &cobra.Command{Use: "token", Short: "Create, list, change, rotate, revoke and import tokens"}
-	group.AddCommand(tokenCreate(g), tokenList(g), tokenGet(g), tokenUpdate(g), tokenRevoke(g), tokenRotate(g), tokenImport(g))
+	group := &cobra.Command{Use: "token", Short: "Create, list, find, change, rotate, revoke and import tokens"}
+	group.AddCommand(tokenCreate(g), tokenList(g), tokenGet(g), tokenFind(g), tokenUpdate(g), tokenRevoke(g), tokenRotate(g),
+		tokenImport(g))
 	return group
 }
 
@@ -69,14 +70,17 @@ func tokenCreate(g *globals) *cobra.Command {
 
 func tokenGet(g *globals) *cobra.Command {
 	request := &countersignv1.GetTokenRequest{}
+	var which whichToken
 	cmd := &cobra.Command{
-		Use:     "get --app APP --token TOKEN",
-		Short:   "Show a token",
-		Example: "  countersign token get --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha",
+		Use:   "get --app APP (--token TOKEN | --name NAME)",
+		Short: "Show a token",
+		Example: `  countersign token get --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
+  countersign token get --app pezwd5bre2xb --name backend`,
 	}
-	whichToken(cmd, &request.AppId, &request.TokenId)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkTokenID(request.GetTokenId()); err != nil {
+	which.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		request.AppId = which.appID
+		if request.TokenId, err = which.find(cmd, g); err != nil {
 			return err
 		}
 		return g.manage(cmd, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) error {
@@ -95,13 +99,6 @@ func tokenGet(g *globals) *cobra.Command {
 // grantHelp is the help text of --scopes for a new token (B04, B05, B14).
 var grantHelp = "scopes of the token: " + words.ListScopes(words.ProposedScopes()) +
 	"; without the flag every scope, which is allowed while nothing is enforced"
-
-// whichToken adds the flags that name a token.
-func whichToken(cmd *cobra.Command, appID, tokenID *string) {
-	cmd.Flags().StringVar(appID, "app", "", "`id` of the app (required)")
-	cmd.Flags().StringVar(tokenID, "token", "", "`id` of the token (required)")
-	required(cmd, "app", "token")
-}
 
 // required marks required flags. Their help texts must say "(required)".
 func required(cmd *cobra.Command, names ...string) {

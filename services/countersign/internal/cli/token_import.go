@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"encoding/hex"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/countersign/internal/importfile"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
 	"github.com/countersign/countersign/services/internal/cmdline"
@@ -18,42 +18,56 @@ func tokenImport(g *globals) *cobra.Command {
 	item := &countersignv1.TokenImport{}
 	var change change
 	var scopes words.Scopes
-	var file, secretPath, digest string
+	var secretPath, digest string
+	var file fileImport
 	cmd := &cobra.Command{
-		Use:                   "import --app APP (--name NAME (--secret-file FILE | --sha256 HEX) | --file FILE)",
+		Use:                   "import (--file FILE | --app APP --name NAME (--secret-file FILE | --sha256 HEX))",
 		DisableFlagsInUseLine: true,
 
-		Short: "Import secrets of another system, or their digests; all or none",
+		Short: "Import secrets of another system, or their digests",
 		Long: `Import secrets of another system, or their SHA-256 digests, so that nothing changes for their users.
 
-Each line of --file is a JSON object with either secret or sha256:
-  {"name": "backend", "scopes": ["events"], "secret": "..."}
+The file is CSV or JSON lines, in UTF-8, with the tokens of one or of many apps. CSV begins with the
+names of its columns, in any order; commas, semicolons or tabs separate them:
+  app_id,name,scopes,secret
+  pezwd5bre2xb,backend,events sessions,97d9b2c1e0f84c5aa1d0b7c6d5e4f3a2
+JSON lines have one object on each line:
+  {"app_id": "pezwd5bre2xb", "name": "backend", "scopes": ["events"], "secret": "..."}
+Instead of secret there may be sha256, 64 hexadecimal digits. --app is the app of lines without one.
+
+Lines that cannot be imported are listed in a report, each with its reason; the others are imported.
+After an interruption, the same command with --resume goes on. --dry-run finds what can be found
+without a change; it cannot see that an app has a secret already.
+
 Countersign cannot check the strength of a digest's secret: make sure that it was random and has at
 least 112 bits.`,
-		Example: `  countersign token import --app pezwd5bre2xb --name old --scopes events --secret-file old.secret
-  countersign token import --app pezwd5bre2xb --file tokens.jsonl`,
+		Example: `  countersign token import --file tokens.csv --dry-run
+  countersign token import --app pezwd5bre2xb --file tokens.jsonl
+  countersign token import --app pezwd5bre2xb --name old --scopes events --secret-file old.secret`,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&request.AppId, "app", "", "`id` of the app (required)")
+	flags.StringVar(&request.AppId, "app", "", "`id` of the app; with --file, of lines that name none")
 	flags.StringVar(&item.Name, "name", "", "`name` of the token, unique in the app")
 	flags.Var(&scopes, "scopes", grantHelp)
 	flags.StringVar(&secretPath, "secret-file", "", "`file` with the secret; - is the standard input")
 	flags.StringVar(&digest, "sha256", "", "SHA-256 of the secret, 64 hexadecimal `digits`")
-	flags.StringVar(&file, "file", "", "`file` with a JSON object on each line; - is the standard input")
+	flags.StringVar(&file.path, "file", "", "`file` of CSV or JSON lines; - is the standard input")
+	file.flags(cmd)
 	change.flags(cmd)
-	required(cmd, "app")
 	cmd.MarkFlagsOneRequired("name", "file")
 	cmd.MarkFlagsOneRequired("secret-file", "sha256", "file")
 	cmd.MarkFlagsMutuallyExclusive("secret-file", "sha256", "file")
 	cmd.MarkFlagsMutuallyExclusive("name", "file")
 	cmd.MarkFlagsMutuallyExclusive("scopes", "file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		var lines []int // line numbers of the objects in --file
-		item.Scopes = scopes
-		request.Imports = []*countersignv1.TokenImport{item}
 		switch {
-		case file != "":
-			request.Imports, lines, err = readImports(cmd, file)
+		case file.path != "":
+			file.options.RequestID = change.id
+			return file.run(cmd, g, request.GetAppId(), &change)
+		case request.GetAppId() == "":
+			return cmdline.Misuse("--app: want the app of the token")
+		case file.given():
+			return cmdline.Misuse("--dry-run, --resume and --report-file go with --file only")
 		case secretPath != "":
 			err = importSecret(cmd, item, secretPath)
 		default:
@@ -62,11 +76,13 @@ least 112 bits.`,
 		if err != nil {
 			return err
 		}
+		item.Scopes = scopes
+		request.Imports = []*countersignv1.TokenImport{item}
 		request.RequestId = change.requestID()
 		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
 			response, err := authority.ImportTokens(ctx, request)
 			if err != nil {
-				return nil, change.outcome(&importError{err, lines})
+				return nil, change.outcome(err)
 			}
 			return response, g.answer(cmd, response, func(w io.Writer) error {
 				return show.NewList(w, show.TokenHeading...).Page(tokenRows(response.GetTokens()))
@@ -84,18 +100,10 @@ func importSecret(cmd *cobra.Command, item *countersignv1.TokenImport, path stri
 
 // importDigest does not repeat the digest in its error: it may be the secret itself, by mistake.
 func importDigest(item *countersignv1.TokenImport, text string) error {
-	digest, err := parseDigest(text)
+	digest, err := importfile.ParseDigest(text)
 	if err != nil {
 		return cmdline.Misuse("--sha256: %w", err)
 	}
-	item.Credential = digest
+	item.Credential = &countersignv1.TokenImport_Sha256{Sha256: digest}
 	return nil
-}
-
-func parseDigest(text string) (*countersignv1.TokenImport_Sha256, error) {
-	raw, err := hex.DecodeString(text)
-	if err != nil || len(raw) != 32 {
-		return nil, errDigest
-	}
-	return &countersignv1.TokenImport_Sha256{Sha256: raw}, nil
 }

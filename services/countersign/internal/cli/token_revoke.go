@@ -14,76 +14,97 @@ import (
 	"github.com/countersign/countersign/services/countersign/internal/words"
 )
 
+// revocation are the flags of a revocation.
+type revocation struct {
+	which                whichToken
+	file                 string
+	allowLockout, dryRun bool
+	change               change
+	sure                 confirmation
+}
+
 func tokenRevoke(g *globals) *cobra.Command {
-	var appID, tokenID, file string
-	var allowLockout bool
-	var change change
-	var sure confirmation
+	r := &revocation{}
 	cmd := &cobra.Command{
-		Use:   "revoke (--app APP --token TOKEN | --secret-file FILE)",
-		Short: "Revoke a token for ever, by its id or by its leaked secret",
-		Long: `Revoke a token for ever, by its id or by its leaked secret.
+		Use:   "revoke (--app APP (--token TOKEN | --name NAME) | --secret-file FILE)",
+		Short: "Revoke a token for ever, by its id, its name or its leaked secret",
+		Long: `Revoke a token for ever, by its id, its name or its leaked secret.
 
 With --secret-file the command revokes the secret in every app that has it, and lists the tokens. If
 an app cannot be changed, or would be locked out, the other apps are still changed. The command then
-names that app and fails. You can repeat it.`,
-		Example: `  countersign token revoke --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha
+names that app and fails. You can repeat it.
+
+With --dry-run nothing is changed, and the command says who would notice.`,
+		Example: `  countersign token revoke --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --dry-run
+  countersign token revoke --app pezwd5bre2xb --name backend
   countersign token revoke --secret-file -   (paste the secret, which is not shown, then Enter)`,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&appID, "app", "", "`id` of the app")
-	flags.StringVar(&tokenID, "token", "", "`id` of the token")
-	flags.StringVar(&file, "secret-file", "", "`file` with the leaked secret; - is the standard input")
-	lockoutFlag(cmd, &allowLockout)
-	change.flags(cmd)
-	sure.flag(cmd)
-	cmd.MarkFlagsOneRequired("token", "secret-file")
-	cmd.MarkFlagsRequiredTogether("app", "token")
-	cmd.MarkFlagsMutuallyExclusive("token", "secret-file")
+	r.which.add(cmd, "`id` of the app", nameHelp)
+	flags.StringVar(&r.file, "secret-file", "", "`file` with the leaked secret; - is the standard input")
+	flags.BoolVar(&r.dryRun, "dry-run", false, "change nothing; show the result and who would notice")
+	lockoutFlag(cmd, &r.allowLockout)
+	r.change.flags(cmd)
+	r.sure.flag(cmd)
+	cmd.MarkFlagsOneRequired("token", "name", "secret-file")
+	cmd.MarkFlagsMutuallyExclusive("token", "name", "secret-file")
+	cmd.MarkFlagsMutuallyExclusive("app", "secret-file")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if file != "" {
-			return g.revokeSecret(cmd, file, allowLockout, &change, &sure)
+		switch {
+		case r.file != "" && r.dryRun:
+			return r.rehearseSecret(cmd, g)
+		case r.file != "":
+			return r.secret(cmd, g)
 		}
-		if err := checkTokenID(tokenID); err != nil {
-			return err
-		}
-		err := sure.ask(cmd, "This revokes token %s of app %s for ever at %s.",
-			words.Printable(tokenID), words.Printable(appID), g.authority)
+		tokenID, err := r.which.find(cmd, g)
 		if err != nil {
 			return err
 		}
-		request := &countersignv1.RevokeTokenRequest{
-			AppId: appID, TokenId: tokenID, AllowLockout: allowLockout, RequestId: change.requestID(),
+		request := &countersignv1.RevokeTokenRequest{AppId: r.which.appID, TokenId: tokenID, AllowLockout: r.allowLockout}
+		if r.dryRun {
+			return r.rehearse(cmd, g, request)
 		}
-		return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
-			response, err := authority.RevokeToken(ctx, request)
-			if err != nil {
-				return nil, change.outcome(err)
-			}
-			return response, g.answer(cmd, response, func(w io.Writer) error {
-				return showToken(w, appID, response.GetToken(), response.GetConsistencyToken())
-			})
-		})
+		return r.token(cmd, g, request)
 	}
 	return cmd
 }
 
-func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout bool,
-	change *change, sure *confirmation,
-) error {
-	leaked, err := readSecret(cmd, file)
+// token revokes one token.
+func (r *revocation) token(cmd *cobra.Command, g *globals, request *countersignv1.RevokeTokenRequest) error {
+	err := r.sure.ask(cmd, "This revokes token %s of app %s for ever at %s.",
+		words.Printable(request.GetTokenId()), words.Printable(request.GetAppId()), g.authority)
 	if err != nil {
 		return err
 	}
-	if err := sure.ask(cmd, "This revokes the secret for ever, in every app that has it, at %s.", g.authority); err != nil {
+	request.RequestId = r.change.requestID()
+	return r.change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient,
+	) (receipted, error) {
+		response, err := authority.RevokeToken(ctx, request)
+		if err != nil {
+			return nil, r.change.outcome(err)
+		}
+		return response, g.answer(cmd, response, func(w io.Writer) error {
+			return showToken(w, request.GetAppId(), response.GetToken(), response.GetConsistencyToken())
+		})
+	})
+}
+
+// secret revokes a leaked secret in every app.
+func (r *revocation) secret(cmd *cobra.Command, g *globals) error {
+	leaked, err := readSecret(cmd, r.file)
+	if err != nil {
+		return err
+	}
+	if err := r.sure.ask(cmd, "This revokes the secret for ever, in every app that has it, at %s.", g.authority); err != nil {
 		return err
 	}
 	request := &countersignv1.RevokeSecretRequest{
 		// Pasted secrets bring spaces and line breaks along.
 		Secret:       strings.TrimSpace(leaked.Reveal()),
-		AllowLockout: allowLockout, RequestId: change.requestID(),
+		AllowLockout: r.allowLockout, RequestId: r.change.requestID(),
 	}
-	return change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient) (receipted, error) {
+	return r.change.manage(cmd, g, func(ctx context.Context, authority countersignv1.AuthorityServiceClient,
+	) (receipted, error) {
 		response, err := authority.RevokeSecret(ctx, request)
 		if err != nil {
 			if done := partOf(err); done != nil {
@@ -92,7 +113,7 @@ func (g *globals) revokeSecret(cmd *cobra.Command, file string, allowLockout boo
 					return nil, err
 				}
 			}
-			return nil, change.outcome(err)
+			return nil, r.change.outcome(err)
 		}
 		return response, g.answer(cmd, response, func(w io.Writer) error { return showRevoked(w, response) })
 	})
@@ -131,12 +152,6 @@ func showPart(w, warnings io.Writer, done *countersignv1.RevokeSecretResponse) e
 		fmt.Fprintf(warnings, "Warning: app %s has the secret and was not changed: %s (%s)\n",
 			failure.GetAppId(), words.Printable(failure.GetMessage()), failure.GetReason())
 	}
-	if unverified := done.GetUnverifiedAppIds(); len(unverified) > 0 {
-		fmt.Fprintf(warnings, "Warning: these apps may have the secret, because their policies could not be verified: %s\n",
-			strings.Join(unverified, ", "))
-	}
-	if done.GetIncomplete() {
-		fmt.Fprintln(warnings, "Warning: a part of the store could not be read; another app may have the secret.")
-	}
+	warnOfUnread(warnings, done)
 	return nil
 }

@@ -14,12 +14,15 @@ import (
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
 	"github.com/countersign/countersign/services/countersign/internal/words"
+	"github.com/countersign/countersign/services/internal/cmdline"
 	"github.com/countersign/countersign/services/internal/settings"
 )
 
 func tokenUpdate(g *globals) *cobra.Command {
 	token := &countersignv1.Token{}
 	request := &countersignv1.UpdateTokenRequest{Token: token}
+	var which whichToken
+	var newName string
 	var change change
 	var sure confirmation
 	var scopes words.Scopes
@@ -28,14 +31,19 @@ func tokenUpdate(g *globals) *cobra.Command {
 		countersignv1.TokenState_TOKEN_STATE_ACTIVE.Number(), countersignv1.TokenState_TOKEN_STATE_DISABLED.Number(),
 	}}
 	cmd := &cobra.Command{
-		Use:   "update --app APP --token TOKEN",
+		Use:   "update --app APP (--token TOKEN | --name NAME)",
 		Short: "Change the given fields of a token",
+		Long: `Change the given fields of a token.
+
+Without --token, --name says which token to change. Together with --token it is the new name, as
+--new-name is.`,
 		Example: `  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --scopes events
-  countersign token update --app pezwd5bre2xb --token tok_mq4ys3xkpe5rj2ha --state disabled`,
+  countersign token update --app pezwd5bre2xb --name backend --state disabled`,
 	}
-	whichToken(cmd, &request.AppId, &token.TokenId)
+	which.add(cmd, appHelp, nameHelp+"; with --token its new name")
+	required(cmd, "app")
 	flags := cmd.Flags()
-	flags.StringVar(&token.Name, "name", "", "new `name`")
+	flags.StringVar(&newName, "new-name", "", "new `name`")
 	flags.Var(&scopes, "scopes", "new scopes of the token: "+words.ListScopes(words.ProposedScopes()))
 	flags.Var(&state, "state", "new state: active or disabled")
 	flags.Var(&expires, "expires", "when the token expires: 30d, 12h or a time in RFC 3339")
@@ -47,14 +55,22 @@ func tokenUpdate(g *globals) *cobra.Command {
 	change.flags(cmd)
 	sure.flag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("expires", "no-expiry")
-	cmd.MarkFlagsOneRequired("name", "scopes", "state", "expires", "no-expiry", "note")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkTokenID(token.GetTokenId()); err != nil {
-			return err
+	cmd.MarkFlagsOneRequired("token", "name")
+	cmd.MarkFlagsOneRequired("name", "new-name", "scopes", "state", "expires", "no-expiry", "note")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		request.AppId = which.appID
+		if token.Name = newName; which.tokenID != "" && which.name != "" {
+			if newName != "" {
+				return cmdline.Misuse("--name is the new name when --token is given; leave --new-name out")
+			}
+			token.Name = which.name
 		}
 		request.UpdateMask = &fieldmaskpb.FieldMask{}
+		if token.GetName() != "" {
+			request.UpdateMask.Paths = append(request.UpdateMask.Paths, "name")
+		}
 		for _, field := range []struct{ flag, path string }{
-			{"name", "name"}, {"scopes", "scopes"}, {"state", "state"}, {"expires", "expire_time"}, {"note", "note"},
+			{"scopes", "scopes"}, {"state", "state"}, {"expires", "expire_time"}, {"note", "note"},
 		} {
 			if flags.Changed(field.flag) {
 				request.UpdateMask.Paths = append(request.UpdateMask.Paths, field.path)
@@ -62,6 +78,12 @@ func tokenUpdate(g *globals) *cobra.Command {
 		}
 		if *noExpiry {
 			request.UpdateMask.Paths = append(request.UpdateMask.Paths, "expire_time")
+		}
+		if len(request.UpdateMask.GetPaths()) == 0 {
+			return cmdline.Misuse("want a change: --new-name, --scopes, --state, --expires, --no-expiry or --note")
+		}
+		if token.TokenId, err = which.find(cmd, g); err != nil {
+			return err
 		}
 		token.Scopes, token.State = scopes, countersignv1.TokenState(state.Number)
 		token.ExpireTime, request.Ttl = end(&expires)

@@ -18,6 +18,9 @@ import (
 // proto3 JSON mapping.
 var marshal = protojson.MarshalOptions{EmitDefaultValues: true}
 
+// JSON returns a message as JSON, in the form of Message but without its white space.
+func JSON(m proto.Message) ([]byte, error) { return marshal.Marshal(m) }
+
 // Message writes a message as one JSON document. Its white space is our own, because protojson varies white
 // space on purpose.
 func Message(w io.Writer, m proto.Message) error {

@@ -1,6 +1,8 @@
 package words
 
 import (
+	"errors"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -159,5 +161,62 @@ func TestPrintable(t *testing.T) {
 		if got := Printable(given); got != want {
 			t.Errorf("Printable(%q) = %q, want %q", given, got, want)
 		}
+	}
+}
+
+func TestAgo(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for before, want := range map[time.Duration]string{
+		-time.Minute: "now", 59 * time.Second: "now", time.Minute: "1 min ago", 59*time.Minute + 59*time.Second: "59 min ago",
+		time.Hour: "1 h ago", 47 * time.Hour: "47 h ago", 48 * time.Hour: "2 d ago", 400 * day: "400 d ago",
+	} {
+		if got := Ago(timestamppb.New(now.Add(-before)), now); got != want {
+			t.Errorf("Ago(%v) = %q, want %q", before, got, want)
+		}
+	}
+	if got := Ago(nil, now); got != "never" {
+		t.Errorf("no time is %q", got)
+	}
+}
+
+func TestCount(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0", 999: "999", 1000: "1,000", 174035: "174,035", 1234567: "1,234,567", math.MaxUint64: "18,446,744,073,709,551,615",
+	} {
+		if got := Count(n); got != want {
+			t.Errorf("Count(%d) = %q, want %q", n, got, want)
+		}
+	}
+	if got := Plural(1, "token") + Plural(0, "token") + Plural(1000, "app"); got != "1 token0 tokens1,000 apps" {
+		t.Error(got)
+	}
+}
+
+// A share that is not nothing, and not everything, never looks like it.
+func TestShare(t *testing.T) {
+	for _, tt := range []struct {
+		part, total uint64
+		want        string
+	}{
+		{0, 0, "0 %"}, {0, 5, "0 %"}, {1, 1e9, "< 0.01 %"}, {5, 1000, "0.50 %"}, {1, 100, "1.0 %"}, {999, 1000, "99.9 %"},
+		{999_999, 1_000_000, "> 99.9 %"}, {9996, 10000, "> 99.9 %"}, {7, 7, "100 %"},
+	} {
+		if got := Share(tt.part, tt.total); got != tt.want {
+			t.Errorf("Share(%d, %d) = %q, want %q", tt.part, tt.total, got, tt.want)
+		}
+	}
+}
+
+func TestChoices(t *testing.T) {
+	c := Choices{Of: countersignv1.TokenState(0).Descriptor()}
+	if !c.Has(countersignv1.TokenState_TOKEN_STATE_REVOKED) {
+		t.Error("without a choice everything is chosen")
+	}
+	if err := errors.Join(c.Set("active,DISABLED"), c.Set("expired")); err != nil || c.String() != "active,disabled,expired" ||
+		c.Has(countersignv1.TokenState_TOKEN_STATE_REVOKED) || !c.Has(countersignv1.TokenState_TOKEN_STATE_EXPIRED) {
+		t.Errorf("%q, %v", &c, err)
+	}
+	if err := text(c.Set("active,")); err != "want active, disabled, revoked, expired" {
+		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package importfile
 
 import (
 	"bytes"
@@ -24,11 +24,11 @@ func tokens(t *testing.T, text []byte) (n int) {
 	}
 }
 
-// FuzzImportLine: an accepted line loses nothing. Encoding the parsed line again gives as many JSON tokens
+// FuzzJSONLine: an accepted line loses nothing. Encoding the parsed line again gives as many JSON tokens
 // and the same values.
-func FuzzImportLine(f *testing.F) {
+func FuzzJSONLine(f *testing.F) {
 	for _, seed := range []string{
-		`{"name":"a","scopes":["events","gdpr"],"secret":"x"}`, `{"name":"a","scopes":[],"sha256":"00"}`,
+		`{"app_id":"x","name":"a","scopes":["events","gdpr"],"secret":"x"}`, `{"name":"a","scopes":[],"sha256":"00"}`,
 		` {"secret" : "\u0041" , "name" : ""} `,
 		`{"name":"a","secret":"x"}]{"name":"b","secret":"y"}`, `{"name":"a","secret":"x"}}}} words`,
 		`{"name":"a","secret":"x","secret":"y"}`,
@@ -39,27 +39,35 @@ func FuzzImportLine(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		line, err := decodeImport(text)
+		line, err := parseJSON(text)
 		if err != nil {
 			return
 		}
 		var plain struct {
-			Name           string
-			Scopes         *[]string
-			Secret, SHA256 *string
+			AppID  *string   `json:"app_id"`
+			Name   *string   `json:"name"`
+			Scopes *[]string `json:"scopes"`
+			Secret *string   `json:"secret"`
+			SHA256 *string   `json:"sha256"`
 		}
 		if err := json.Unmarshal(text, &plain); err != nil {
 			t.Fatalf("%q is accepted, and encoding/json says %v", text, err)
 		}
-		again := map[string]any{"name": line.Name}
+		again := map[string]any{}
+		if plain.AppID != nil {
+			again["app_id"] = line.appID
+		}
+		if plain.Name != nil {
+			again["name"] = line.name
+		}
 		if plain.Scopes != nil {
-			again["scopes"] = append([]string{}, line.Scopes...)
+			again["scopes"] = append([]string{}, line.scopes...)
 		}
-		if line.Secret != nil {
-			again["secret"] = *line.Secret
+		if line.secret != nil {
+			again["secret"] = *line.secret
 		}
-		if line.SHA256 != nil {
-			again["sha256"] = *line.SHA256
+		if line.sha256 != nil {
+			again["sha256"] = *line.sha256
 		}
 		written, err := json.Marshal(again)
 		if err != nil {
@@ -69,8 +77,9 @@ func FuzzImportLine(f *testing.F) {
 			t.Errorf("%q has %d tokens, what was read from it %d", text, had, has)
 		}
 		same := func(a, b *string) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
-		if plain.Name != line.Name || !same(plain.Secret, line.Secret) || !same(plain.SHA256, line.SHA256) ||
-			plain.Scopes != nil && !slices.Equal(*plain.Scopes, line.Scopes) {
+		if plain.Name != nil && *plain.Name != line.name || plain.AppID != nil && *plain.AppID != line.appID ||
+			!same(plain.Secret, line.secret) || !same(plain.SHA256, line.sha256) ||
+			plain.Scopes != nil && !slices.Equal(*plain.Scopes, line.scopes) {
 			t.Errorf("%q is read as %+v", text, line)
 		}
 	})
