@@ -42,7 +42,7 @@ func main() {
 			return server.New(server.Config{
 				Config: c, AdminKeysFile: adminKeys, InsecureDev: insecure, FloorFile: floorFile, VerifyInterval: *verifyInterval,
 				UsageRedisURL: *usageRedis,
-				NotifyURL: notifyURL, NotifySecretFile: notifySecret,
+				NotifyURL:     notifyURL, NotifySecretFile: notifySecret,
 			})
 		},
 	}))
