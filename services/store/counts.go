@@ -179,7 +179,7 @@ func (c *Counts) pipelined(ctx context.Context, partition int, queue func(contex
 }
 
 // Write adds batches, if nothing of what was read has changed since. Done is false when something has: then
-// nothing was written. After an error the batches may have been added.
+// nothing was written. Its errors are those of Redis.Commit.
 func (c *Counts) Write(ctx context.Context, w CountsWrite) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, countsTimeout)
 	defer cancel()
@@ -215,7 +215,10 @@ func (c *Counts) Write(ctx context.Context, w CountsWrite) (done bool, err error
 		}
 		return nil
 	})
-	return done, err
+	if errors.Is(err, ErrRefused) {
+		return false, err
+	}
+	return done, writing(err)
 }
 
 // cover sets how far the counts of an instance are complete. A final value is not replaced by another one.

@@ -26,7 +26,7 @@ func registerUsageMetrics(registry prometheus.Registerer, c *usage.Counter, unac
 		}, func() float64 { batches, _ := unacknowledged(); return float64(batches) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "countersign_usage_unacknowledged_age_seconds",
-			Help: "Age of the oldest usage counts that no authority has acknowledged; 0 for none.",
+			Help: "Age of the oldest unacknowledged usage counts; 0 for none.",
 		}, func() float64 { _, age := unacknowledged(); return age.Seconds() }),
 	)
 }

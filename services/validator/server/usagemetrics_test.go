@@ -27,7 +27,7 @@ countersign_usage_dropped_total 2
 # HELP countersign_usage_entries Usage counts in memory: one for each app, token, scope, verdict and minute.
 # TYPE countersign_usage_entries gauge
 countersign_usage_entries 61
-# HELP countersign_usage_unacknowledged_age_seconds Age of the oldest usage counts that no authority has acknowledged; 0 for none.
+# HELP countersign_usage_unacknowledged_age_seconds Age of the oldest unacknowledged usage counts; 0 for none.
 # TYPE countersign_usage_unacknowledged_age_seconds gauge
 countersign_usage_unacknowledged_age_seconds 2
 # HELP countersign_usage_unacknowledged_batches Batches of usage counts that no authority has acknowledged yet.

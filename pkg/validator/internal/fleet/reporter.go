@@ -1,7 +1,7 @@
 // Package fleet is a validator's side of the fleet. It reports the validator's state to an authority, every
 // second and within milliseconds of a change. It sends the signed links that the authority asks for, and
-// passes the floor to the replica. This package is not part of the public API and may change in any
-// release.
+// passes the floor to the replica. It hands over the usage counts. This package is not part of the public API
+// and may change in any release.
 package fleet
 
 import (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,7 +19,7 @@ const (
 	// how much is lost when the validator is killed.
 	takeInterval = 10 * time.Second
 	// takeAtOnce is how many counts are taken while a lock is held.
-	takeAtOnce = 1 << 14
+	takeAtOnce = 1 << 12
 	// spread is the time over which the batches of one take are sent. maxSpread and minSpread bound the pause
 	// between two of them.
 	spread    = 3 * time.Second
@@ -46,6 +47,8 @@ type handover struct {
 	sent  time.Time
 	heard bool
 	final bool
+	// told is the latest progress, for readers that must not wait. Nil while nothing is handed over.
+	told atomic.Pointer[countersignv1.UsageProgress]
 	// answered is signalled when an answer has arrived.
 	answered chan struct{}
 }
@@ -66,6 +69,7 @@ func (h *handover) open(of *replica.Replica) {
 		h.storeID, h.outbox = codec.StoreID(), usage.NewOutbox(codec.Partitions(), codec.PartitionOf)
 	}
 	h.outbox.Reconnected()
+	h.tell()
 }
 
 // take moves all counts from the counter to the outbox, as far as the outbox has room.
@@ -84,6 +88,7 @@ func (h *handover) take() {
 		h.mu.Lock()
 		h.outbox.Put(counts, all, before)
 		h.dropped = dropped
+		h.tell()
 		h.mu.Unlock()
 		if all {
 			return
@@ -123,9 +128,12 @@ func (h *handover) untilTake(now time.Time) time.Duration {
 	return idle // nobody has listened when it was due
 }
 
-// next returns a message with the next batch that is due, or nil, and when to ask again.
+// next returns a message with the next batch that is due, or nil, and when to ask again. It does not wait for
+// a take, because reports must not.
 func (h *handover) next(now time.Time) (m *countersignv1.ReportRequest, pause time.Duration) {
-	h.mu.Lock()
+	if !h.mu.TryLock() {
+		return nil, minSpread
+	}
 	if h.outbox == nil {
 		h.mu.Unlock()
 		return nil, idle
@@ -172,6 +180,7 @@ func (h *handover) receive(m *countersignv1.ReportResponse, now time.Time) {
 	}
 	h.outbox.Acknowledge(int(m.GetUsagePartition()), m.GetUsageAcknowledged(), now)
 	h.heard = true
+	h.tell()
 	select {
 	case h.answered <- struct{}{}:
 	default:
@@ -179,17 +188,15 @@ func (h *handover) receive(m *countersignv1.ReportResponse, now time.Time) {
 }
 
 // progress says how far the counts were acknowledged; nil when nothing is handed over.
-func (h *handover) progress() *countersignv1.UsageProgress {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.outbox == nil {
-		return nil
-	}
+func (h *handover) progress() *countersignv1.UsageProgress { return h.told.Load() }
+
+// tell renews the progress. The caller holds the mutex.
+func (h *handover) tell() {
 	p := &countersignv1.UsageProgress{Dropped: h.dropped, Final: h.final}
 	if until := h.outbox.CompleteUntil(); !until.IsZero() {
 		p.CompleteUntil = timestamppb.New(until)
 	}
-	return p
+	h.told.Store(p)
 }
 
 // unacknowledged returns how many batches no authority has acknowledged yet, and how old the oldest decision
@@ -233,6 +240,7 @@ func (h *handover) ends(storeID string) bool {
 // conclude notes whether all is acknowledged. The caller holds the mutex.
 func (h *handover) conclude() {
 	h.final = h.outbox.Stats().Unacknowledged == 0 && h.counter.Stats().Entries == 0
+	h.tell()
 }
 
 // flush sends what is left over a stream of its own, until everything is acknowledged or ctx ends.

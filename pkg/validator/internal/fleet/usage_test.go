@@ -220,3 +220,43 @@ func TestB21_NothingIsTakenUnheard(t *testing.T) {
 		}
 	})
 }
+
+// TestB21_KilledValidator: a validator that is killed has handed over all but the last 15 s, and has said up
+// to when. It has not said that nothing is missing.
+func TestB21_KilledValidator(t *testing.T) {
+	inBubble(t, func(t *testing.T, authority *fakeAuthority, between *network) {
+		var counter usage.Counter
+		c := newCounts()
+		authority.count = c.add
+		k := start(t, authority, func(config *Config) { config.Usage = &counter })
+		k.awaitWelcome()
+		const pace = 100 * time.Millisecond
+		decided := uint64(0)
+		for range 7 * time.Minute / pace {
+			k.decide(&counter, 1)
+			decided++
+			time.Sleep(pace)
+		}
+		between.set(func() { between.hole = true })
+		killed := time.Now()
+		k.stop()
+		var until time.Time
+		for _, m := range authority.all() {
+			if p := m.GetUsageProgress(); p.GetCompleteUntil().IsValid() {
+				until = p.GetCompleteUntil().AsTime()
+			}
+			if m.GetUsageProgress().GetFinal() {
+				t.Error("it has said that nothing is missing")
+			}
+		}
+		if missing := killed.Sub(until); missing > 15*time.Second+countedLate {
+			t.Errorf("%v are missing", missing)
+		}
+		for partition := range partitions {
+			n := c.total[k.App(partition, 0)]
+			if least := decided - uint64(15*time.Second/pace); n < least || n > decided {
+				t.Errorf("%d decisions are counted, want %d to %d", n, least, decided)
+			}
+		}
+	})
+}

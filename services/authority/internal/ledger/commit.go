@@ -19,6 +19,8 @@ const (
 	attempts = 10
 	// conflictPause is the mean pause before the next try.
 	conflictPause = 10 * time.Millisecond
+	// logPause is the least time between two log lines about additions that fail.
+	logPause = time.Minute
 )
 
 var errConflicts = errors.New("other authorities add to the same apps all the time")
@@ -35,15 +37,24 @@ func (l *Ledger) work(ctx context.Context, partition int) {
 		}
 		for jobs := q.take(); len(jobs) > 0 && ctx.Err() == nil; jobs = q.take() {
 			counted, err := l.commit(ctx, partition, jobs)
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				l.config.Metrics.failures.Add(float64(len(jobs)))
-				l.config.Log.Debug("usage counts could not be added; validators send them again", "partition", partition, "error", err)
+				l.warn(partition, err)
 			}
 			for _, j := range jobs {
 				q.all.add(-j.weight())
 				j.done <- outcome{counted[j.instance], err}
 			}
 		}
+	}
+}
+
+// warn logs an error, at most once in logPause for all partitions.
+func (l *Ledger) warn(partition int, err error) {
+	now := time.Now()
+	if last := l.warned.Load(); (last == nil || now.Sub(*last) >= logPause) && l.warned.CompareAndSwap(last, &now) {
+		l.config.Log.Warn("usage counts cannot be added; validators keep them and send them again", "partition", partition,
+			"error", err)
 	}
 }
 

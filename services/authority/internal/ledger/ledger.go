@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -66,6 +67,8 @@ type Ledger struct {
 	queues []*queue
 	// damaged makes the log name the first damaged record only.
 	damaged sync.Once
+	// warned is when the log has last said that an addition failed.
+	warned atomic.Pointer[time.Time]
 }
 
 // New returns a ledger. It adds nothing until Run.

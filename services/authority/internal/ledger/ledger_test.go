@@ -275,7 +275,7 @@ func TestB21_Coverage(t *testing.T) {
 		if all, _ := l.Coverage(t.Context()); len(all) != 1 || all[0] != want {
 			t.Errorf("%+v", all)
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(4 * time.Hour)
 		if len(storage.cover) != 0 {
 			t.Errorf("old entries stay: %v", storage.cover)
 		}
