@@ -224,6 +224,17 @@ var authorityGuards = []guard{
 		tests: "TestB16_|TestRandomLives", packages: []string{"./services/authority/internal/rules"},
 	},
 	{
+		name: "enforcement waits for readiness", file: "services/authority/internal/management/enforcement.go",
+		cuts:  []cut{{"err != nil && !r.GetAllowRejections()", "err != nil && r == nil"}},
+		tests: "TestB15_Gate", packages: []string{"./services/authority/internal/management"},
+	},
+	{
+		// Without it, a token that is used is ended while the counts of its use are on their way.
+		name: "missing counts keep a rotation open", file: "services/authority/internal/upkeep/partition.go",
+		cuts:  []cut{{" && len(readiness.Missing(covered, complete.Add(-r.unused), now)) == 0", ""}},
+		tests: "TestB09_UnusedRotationsEnd", packages: []string{"./services/authority/internal/upkeep"},
+	},
+	{
 		name: "no validator is forgotten without an audit row", file: "services/authority/internal/fleet/join.go",
 		cuts:  []cut{{"if err := audit(ctx); err != nil {", "if err := audit(ctx); err != nil && m == nil {"}},
 		tests: "TestB24_LostUntilForgotten", packages: []string{"./services/authority/internal/fleet"},

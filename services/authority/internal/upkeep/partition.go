@@ -31,6 +31,8 @@ type rotation struct {
 	began   time.Time
 	// unused is how long the old token must not have been used.
 	unused time.Duration
+	// failed says that the latest try to end it has failed, which was logged.
+	failed bool
 }
 
 // partition looks at the apps of a partition, and returns how many it read.
@@ -101,21 +103,16 @@ func (k *Keeper) app(ctx context.Context, appID string, entry *table.Entry, hist
 		}
 		return err
 	}
-	if has := k.rotations[appID]; has.revision != entry.Revision && rotates(entry.Policy, now.UnixMilli()) {
+	switch has, known := k.rotations[appID]; {
+	case !rotates(entry.Policy, now.UnixMilli()):
+		delete(k.rotations, appID)
+	case !known || has.revision != entry.Revision:
 		if err := read(); err != nil {
 			return nil, err
 		}
 		k.rotations[appID] = rotations{entry.Revision, rotationsOf(d, now.UnixMilli())}
 	}
-	for _, r := range k.rotations[appID].open {
-		if !over(r, history, covered, now) {
-			continue
-		}
-		if err := k.end(ctx, appID, r.tokenID, now); err != nil {
-			k.Log.Warn("the old token of a rotation is unused, and could not be ended", "app", appID, "token", r.tokenID,
-				"error", err)
-		}
-	}
+	k.endUnused(ctx, appID, history, covered, now)
 	if !readiness.MayNotice(entry.Policy, sums, uses, now) {
 		return nil, nil
 	}
@@ -123,6 +120,24 @@ func (k *Keeper) app(ctx context.Context, appID string, entry *table.Entry, hist
 		return nil, err
 	}
 	return readiness.Notices(d, sums, uses, now), nil
+}
+
+// endUnused ends the old tokens of an app's rotations that are over.
+func (k *Keeper) endUnused(ctx context.Context, appID string, history evidence.History, covered readiness.Fleet,
+	now time.Time,
+) {
+	open := k.rotations[appID].open
+	for i := range open {
+		if !over(open[i], history, covered, now) {
+			continue
+		}
+		err := k.end(ctx, appID, open[i].tokenID, now)
+		if err != nil && !open[i].failed {
+			k.Log.Warn("the old token of a rotation is unused, and could not be ended", "app", appID, "token", open[i].tokenID,
+				"error", err)
+		}
+		open[i].failed = err != nil
+	}
 }
 
 // rotates reports whether a policy has a token that may be the old one of a rotation.
