@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ func TestB11_KilledImport(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("secret,name,scopes,app_id\n")
 	for i := range apps * each {
-		fmt.Fprintf(&text, "%032x,token %d,events,many%d\n", i+1, i, i%apps)
+		fmt.Fprintf(&text, "%x,token %d,events,many%d\n", sha256.Sum256([]byte{byte(i), byte(i >> 8)}), i, i%apps)
 	}
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)

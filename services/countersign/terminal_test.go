@@ -179,7 +179,7 @@ func TestTerminal(t *testing.T) {
 		"disable":        {"token", "update", "--app", "terminal", "--token", id, "--state", "disabled"},
 		"rotate at once": {"token", "rotate", "--app", "terminal", "--token", id, "--overlap", "0s"},
 		"delete":         {"app", "delete", "--app", "terminal"},
-		"enforce":        {"app", "enforce", "--app", "terminal", "--all", "--allow-rejections"},
+		"enforce":        {"app", "enforce", "--app", "terminal", "--scopes", "events", "--allow-rejections"},
 		"forget":         {"fleet", "forget", "validator-1"},
 	} {
 		t.Run(name, func(t *testing.T) {

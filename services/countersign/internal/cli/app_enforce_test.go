@@ -134,7 +134,7 @@ func TestB15_Question(t *testing.T) {
 	}{
 		{"no", ready, []string{"--all"}, "n\n", cmdline.ExitFailed, 0, []string{"Verdict", "Turn on? [y/N]"}},
 		{"only Enter", ready, []string{"--all"}, "\n", cmdline.ExitFailed, 0, []string{"Turn on? [y/N]"}},
-		{"yes", ready, []string{"--all"}, "y\n", cmdline.ExitDone, 1, []string{"174,035", "Only requests", "Turn on? [y/N]"}},
+		{"yes", ready, []string{"--all"}, "y\n", cmdline.ExitDone, 1, []string{"178,246", "Only requests", "Turn on? [y/N]"}},
 		{"--yes", ready, []string{"--all", "--yes"}, "", cmdline.ExitDone, 1, []string{"Verdict"}},
 		{"off", ready, []string{"--off"}, "", cmdline.ExitDone, 1, nil},
 		{"blocked", blocked, []string{"--all"}, "", cmdline.ExitFailed, 0,

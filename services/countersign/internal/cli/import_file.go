@@ -55,15 +55,13 @@ func (f *fileImport) run(cmd *cobra.Command, g *globals, appID string, change *c
 		result, err := importer.Run(ctx, authority, file.Rows, f.options)
 		done()
 		outcome := f.outcome(file, result)
-		if reportErr := f.writeReport(cmd, outcome); reportErr != nil {
-			err = errors.Join(err, reportErr)
-		}
+		reported := f.writeReport(cmd, outcome)
 		warnOfFailover(cmd, result.Durability)
 		receipt, waited := change.waitForAll(ctx, authority, result.ConsistencyTokens)
 		if err := outcome.show(cmd, g, receipt); err != nil {
 			return err
 		}
-		if err := f.failure(outcome, result, err); err != nil {
+		if err := errors.Join(f.failure(outcome, result, err), reported); err != nil {
 			return err
 		}
 		return change.confirmed(cmd, receipt, waited)

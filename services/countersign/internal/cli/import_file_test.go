@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ func table(t *testing.T, apps ...string) string {
 	text := "app_id,name,secret\n"
 	for i, app := range apps {
 		app, name, _ := strings.Cut(app, "/")
-		text += fmt.Sprintf("%s,%s,%032x\n", app, name, i+1)
+		text += fmt.Sprintf("%s,%s,%x\n", app, name, sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
 	}
 	file := filepath.Join(t.TempDir(), "tokens.csv")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -47,7 +47,7 @@ follows it, with an arrow. A token is listed when all the given conditions hold.
 			}
 			unknown := lastUsesUnknown(ctx, authority, request.GetAppId(), tokens)
 			if unknown != nil && filter.unusedFor != 0 {
-				return fmt.Errorf("--unused-for: the authority does not know when tokens were used: %w", unknown)
+				return &adviceError{unknown, "--unused-for needs the usage counts: without them every token looks unused."}
 			}
 			tokens = filter.apply(tokens, time.Now())
 			if g.output == cmdline.JSON {

@@ -23,7 +23,7 @@ func (r *revocation) rehearse(cmd *cobra.Command, g *globals, request *countersi
 		// either.
 		_, err := authority.GetReadiness(ctx, &countersignv1.GetReadinessRequest{AppId: request.GetAppId()})
 		if status.Code(err) == codes.Unimplemented {
-			return fmt.Errorf("--dry-run: the authority is older than this command and cannot do it: %w", err)
+			return &adviceError{err, "Nothing was changed: the authority is older than this command, and does not know --dry-run."}
 		}
 		response, err := rehearseRevoke(ctx, cmd, authority, request)
 		if err != nil {

@@ -182,51 +182,49 @@ func TestLostReplies(t *testing.T) {
 // TestB11_Interrupted: an import that is stopped anywhere, also with a lost reply, and resumed imports every
 // row exactly once, and refuses what an import in one go would have refused.
 func TestB11_Interrupted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(t, func(t *rapid.T) {
-			a := newAuthority()
-			var rows []importfile.Row
-			for app := range rapid.IntRange(1, 12).Draw(t, "apps") {
-				rows = append(rows, rowsOf(fmt.Sprint("app", app), upTo(rapid.IntRange(1, 30).Draw(t, "rows"))...)...)
+	rapid.Check(t, func(t *rapid.T) {
+		a := newAuthority()
+		var rows []importfile.Row
+		for app := range rapid.IntRange(1, 12).Draw(t, "apps") {
+			rows = append(rows, rowsOf(fmt.Sprint("app", app), upTo(rapid.IntRange(1, 30).Draw(t, "rows"))...)...)
+		}
+		bad := 0
+		for i := range rows {
+			rows[i].Line = i + 1
+			if rapid.IntRange(0, 9).Draw(t, "bad") == 0 {
+				bad++
+				rows[i].Import.Scopes = nil
+				a.enforced[rows[i].AppID] = true
 			}
-			bad := 0
-			for i := range rows {
-				rows[i].Line = i + 1
-				if rapid.IntRange(0, 9).Draw(t, "bad") == 0 {
-					bad++
-					rows[i].Import.Scopes = nil
-					a.enforced[rows[i].AppID] = true
-				}
-			}
-			for round := 0; ; round++ {
-				ctx, interrupt := context.WithCancel(context.Background())
-				stop, lost := a.calls+rapid.IntRange(1, 20).Draw(t, "stop after"), rapid.Bool().Draw(t, "lost")
-				a.after = func(call int, _ *importRequest) error {
-					if call < stop {
-						return nil
-					}
-					interrupt()
-					if lost {
-						return overTheWire(apierr.Unavailable(apierr.OutcomeUnknown, "the reply is lost"))
-					}
+		}
+		for round := 0; ; round++ {
+			ctx, interrupt := context.WithCancel(context.Background())
+			stop, lost := a.calls+rapid.IntRange(1, 20).Draw(t, "stop after"), rapid.Bool().Draw(t, "lost")
+			a.after = func(call int, _ *importRequest) error {
+				if call < stop {
 					return nil
 				}
-				if rapid.Bool().Draw(t, "days later") {
-					a.forget()
-				}
-				r, err := runImport(t, ctx, a, rows, Options{Resume: round > 0})
 				interrupt()
-				if err == nil {
-					if r.Imported+r.There != len(rows)-bad || r.Refused != bad || a.count() != len(rows)-bad {
-						t.Fatalf("%+v, %d tokens; want %d, and %d refused", r, a.count(), len(rows)-bad, bad)
-					}
-					return
+				if lost {
+					return overTheWire(apierr.Unavailable(apierr.OutcomeUnknown, "the reply is lost"))
 				}
-				if !errors.Is(err, ErrInterrupted) || round > 200 {
-					t.Fatalf("round %d: %v", round, err)
-				}
+				return nil
 			}
-		})
+			if rapid.Bool().Draw(t, "days later") {
+				a.forget()
+			}
+			r, err := runImport(t, ctx, a, rows, Options{Resume: round > 0})
+			interrupt()
+			if err == nil {
+				if r.Imported+r.There != len(rows)-bad || r.Refused != bad || a.count() != len(rows)-bad {
+					t.Fatalf("%+v, %d tokens; want %d, and %d refused", r, a.count(), len(rows)-bad, bad)
+				}
+				return
+			}
+			if !errors.Is(err, ErrInterrupted) || round > 200 {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
 	})
 }
 
