@@ -144,6 +144,13 @@ var replicaGuards = []guard{
 		tests: "TestB08_ForkOfAReplicaThatWasAway", packages: []string{replicaPackage},
 	},
 	{
+		// Without it, what a failover of Redis takes away is missing from the usage counts.
+		name: "batches of usage are held until they are confirmed", file: "pkg/usage/outbox.go",
+		cuts:  []cut{{"now.Sub(l.held[0].acknowledged) >= ConfirmAfter", "now.Sub(l.held[0].acknowledged) >= 0"}},
+		tests: "TestB21_EachCountOnce|TestB21_QuestionFindsWhat", packages: []string{"./pkg/usage"},
+		args: []string{"-rapid.nofailfile"},
+	},
+	{
 		// Without it, a decision that is counted while the counts are taken is lost.
 		name: "late usage is counted again", file: "pkg/usage/usage.go",
 		cuts:  []cut{{`c != nil && c.add() {`, `c != nil && (c.add() || true) {`}},

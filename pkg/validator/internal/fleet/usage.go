@@ -27,7 +27,7 @@ const (
 	minSpread = time.Millisecond
 	// idle is how often the outbox is looked at when nothing is due.
 	idle = 250 * time.Millisecond
-	// countedLate is how long after its time a decision may be counted.
+	// countedLate is how long after its time a decision may be counted while the validator decides.
 	countedLate = time.Second
 	// flushTimeout bounds the last flush of a validator that leaves.
 	flushTimeout = 3 * time.Second
@@ -72,9 +72,10 @@ func (h *handover) open(of *replica.Replica) {
 	h.tell()
 }
 
-// take moves all counts from the counter to the outbox, as far as the outbox has room.
-func (h *handover) take() {
-	before := h.clock.At(time.Now()).Add(-countedLate)
+// take moves all counts from the counter to the outbox, as far as the outbox has room. Late is how long after
+// its time a decision may be counted.
+func (h *handover) take(late time.Duration) {
+	before := h.clock.At(time.Now()).Add(-late)
 	dropped := h.counter.Stats().Dropped
 	for {
 		h.mu.Lock()
@@ -107,7 +108,7 @@ func (h *handover) takeAll(ctx context.Context, listens func() bool) {
 		if !listens() {
 			continue
 		}
-		h.take()
+		h.take(countedLate)
 		h.mu.Lock()
 		h.due = time.Now().Add(takeInterval)
 		h.mu.Unlock()
@@ -229,7 +230,7 @@ func (h *handover) ends(storeID string) bool {
 	if !ours {
 		return false
 	}
-	h.take()
+	h.take(0)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.outbox.Reconnected()

@@ -188,7 +188,8 @@ type Token struct {
 	// When the token was revoked. Absent when it was not.
 	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
 	// When a request last carried the token, for each scope, whatever the verdict was (B22). Empty when it was
-	// never used, or when the usage counts cannot be read. Only in responses to GetToken and ListTokens.
+	// never used, or when the usage counts cannot be read. Only in responses to GetToken, ListTokens and
+	// FindToken.
 	LastUses []*LastUse `protobuf:"bytes,13,rep,name=last_uses,json=lastUses,proto3" json:"last_uses,omitempty"`
 	// The token that this token replaces. Empty when it replaces none.
 	PredecessorId string `protobuf:"bytes,14,opt,name=predecessor_id,json=predecessorId,proto3" json:"predecessor_id,omitempty"`
@@ -199,7 +200,9 @@ type Token struct {
 	// When the overlap of the token's rotation ends. Absent when the token was not rotated, or when a later
 	// expiry replaced the overlap. A successor inherits the token's own expiry, never the end of an overlap.
 	OverlapEndTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=overlap_end_time,json=overlapEndTime,proto3" json:"overlap_end_time,omitempty"`
-	// The overlap ends earlier, once no request has carried the token for so long. Absent when it does not.
+	// The overlap ends earlier, once no request has carried the token for so long. The authority then expires
+	// the token by itself, unless counts of that time are missing. Absent when it does not, and after an update
+	// of expire_time.
 	UntilUnused   *durationpb.Duration `protobuf:"bytes,18,opt,name=until_unused,json=untilUnused,proto3" json:"until_unused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2635,7 +2638,8 @@ type SetEnforcementResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app. With validate_only, the app as it would be.
 	App *App `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
-	// What enforcement would reject. Absent when no scope was switched on.
+	// What enforcement would reject in the scopes that were switched on. Absent when no scope was, or when the
+	// usage counts cannot be read. Only with validate_only it has tokens and notices.
 	Readiness *Readiness `protobuf:"bytes,2,opt,name=readiness,proto3" json:"readiness,omitempty"`
 	// Text for people.
 	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
@@ -2851,11 +2855,12 @@ type Readiness struct {
 	Blockers []string `protobuf:"bytes,6,rep,name=blockers,proto3" json:"blockers,omitempty"`
 	// Other findings; text for people.
 	Warnings []string `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	// The validators of whose requests some are missing, as sentences; set when the verdict is INCOMPLETE.
+	// The validators of whose requests some are missing, as sentences. Set when the verdict is INCOMPLETE, and
+	// possibly when it is NOT_READY.
 	Missing []string `protobuf:"bytes,8,rep,name=missing,proto3" json:"missing,omitempty"`
 	// The app's tokens that are not revoked, in order of creation, and what they were used for. Empty in lists.
 	Tokens []*TokenUsage `protobuf:"bytes,9,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	// The findings that need somebody before a time, as sent to the webhook.
+	// The findings that need somebody before a time, as sent to the webhook. Empty in lists.
 	Notices       []*Notice `protobuf:"bytes,10,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3156,7 +3161,7 @@ type Notice struct {
 	TokenId string `protobuf:"bytes,4,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
 	// A sentence that says what to do.
 	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
-	// When it was first found.
+	// When it was first found. Only in deliveries to the webhook.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the harm happens. Absent when it happens already.
 	DueTime       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
@@ -3425,9 +3430,10 @@ type FindTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tokens, ordered by app_id.
 	Tokens []*FoundToken `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	// As in RevokeSecretResponse.
+	// Apps whose policy could not be verified, so that it is unknown whether they have the secret.
 	UnverifiedAppIds []string `protobuf:"bytes,2,rep,name=unverified_app_ids,json=unverifiedAppIds,proto3" json:"unverified_app_ids,omitempty"`
-	// As in RevokeSecretResponse.
+	// The present state of a part of the store could not be read, so that an app with a new token may be
+	// missing.
 	Incomplete    bool `protobuf:"varint,3,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -108,8 +108,10 @@ type AuthorityServiceClient interface {
 	// SetEnforcement sets the scopes for which requests must carry a valid token. The empty set switches
 	// enforcement off. FAILED_PRECONDITION when no ACTIVE token authenticates one of the scopes.
 	//
-	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) while the readiness report
-	// has blockers and allow_rejections is not set. The status details hold the report (Readiness).
+	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) unless the readiness report
+	// about that scope is READY, or allow_rejections is set. The status details hold the report (Readiness)
+	// without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for missing
+	// counts of a validator, NO_TRAFFIC, or USAGE_UNAVAILABLE when the counts cannot be read.
 	SetEnforcement(ctx context.Context, in *SetEnforcementRequest, opts ...grpc.CallOption) (*SetEnforcementResponse, error)
 	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
 	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.
@@ -401,8 +403,10 @@ type AuthorityServiceServer interface {
 	// SetEnforcement sets the scopes for which requests must carry a valid token. The empty set switches
 	// enforcement off. FAILED_PRECONDITION when no ACTIVE token authenticates one of the scopes.
 	//
-	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) while the readiness report
-	// has blockers and allow_rejections is not set. The status details hold the report (Readiness).
+	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) unless the readiness report
+	// about that scope is READY, or allow_rejections is set. The status details hold the report (Readiness)
+	// without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for missing
+	// counts of a validator, NO_TRAFFIC, or USAGE_UNAVAILABLE when the counts cannot be read.
 	SetEnforcement(context.Context, *SetEnforcementRequest) (*SetEnforcementResponse, error)
 	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
 	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.

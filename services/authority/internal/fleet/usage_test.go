@@ -69,7 +69,7 @@ func (r *raw) hand(sequence uint64, batch *pb.UsageBatch, progress *pb.UsageProg
 // far the counts are complete is stored; that they have ended, only when the validator says so.
 func TestB21_BatchesAreCountedOnce(t *testing.T) {
 	w := start(t, cluster.Options{Authorities: 2})
-	made := w.change(0, "app", 0)
+	made := w.change(0, "app", time.Millisecond)
 	partition := uint32(w.codec().PartitionOf("app"))
 	batch := func(number uint64) *pb.UsageBatch {
 		return &pb.UsageBatch{Number: number, Partition: partition, Oldest: number == 1, Counts: []*pb.UsageCount{

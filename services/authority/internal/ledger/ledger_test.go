@@ -264,10 +264,11 @@ func TestB21_Coverage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if strings.Contains(storage.cover["i2"], isFinal) || !strings.Contains(storage.cover["i1"], isFinal) {
-			t.Errorf("%v", storage.cover)
+		if held, _ := storage.Covered(t.Context()); strings.Contains(held["i2"], isFinal) ||
+			!strings.Contains(held["i1"], isFinal) {
+			t.Errorf("%v", held)
 		}
-		storage.cover["i3"] = "damaged"
+		_ = storage.Cover(t.Context(), "i3", []byte("damaged"), isFinal)
 		if all, err := l.Coverage(t.Context()); err != nil || len(all) != 2 || all[1] != want || !all[0].Final {
 			t.Errorf("%+v, %v", all, err)
 		}
@@ -276,8 +277,8 @@ func TestB21_Coverage(t *testing.T) {
 			t.Errorf("%+v", all)
 		}
 		time.Sleep(4 * time.Hour)
-		if len(storage.cover) != 0 {
-			t.Errorf("old entries stay: %v", storage.cover)
+		if held, _ := storage.Covered(t.Context()); len(held) != 0 {
+			t.Errorf("old entries stay: %v", held)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -138,6 +139,7 @@ func generated(tokens int, now time.Time) account {
 				b = append(b, s)
 			}
 		}
+		slices.SortFunc(b, func(a, c series) int { return compareKinds(a.Kind, c.Kind) })
 		return b
 	}
 	hour := hourOf(now)
@@ -147,7 +149,7 @@ func generated(tokens int, now time.Time) account {
 	return a
 }
 
-// tokenOf returns the id of a token, in the order of the numbers.
+// tokenOf returns the id of a token.
 func tokenOf(i int) string {
 	raw := make([]byte, usualBytes)
 	random := rand.New(rand.NewPCG(uint64(i), 0))
@@ -189,6 +191,9 @@ func TestB21_CountsAreSmallInRedis(t *testing.T) {
 			Apps: []store.AppCounts{a.stored(fmt.Sprint("app-", tokens))}, Version: "12345678",
 		}
 		w.Before[0].InstanceID, w.After[0].InstanceID = fmt.Sprint(tokens), fmt.Sprint(tokens)
+		for _, raw := range [][]byte{w.Apps[0].Running, w.Apps[0].Hours, w.Apps[0].Days} {
+			check.Must(unpack(raw, minutesOfHour))(t)
+		}
 		if done, err := store.NewCounts(client).Write(t.Context(), w); !done {
 			t.Fatal(err)
 		}

@@ -99,7 +99,7 @@ func (s *Service) makeList(ctx context.Context, window time.Duration) (*snapshot
 	for i := range parts {
 		group.Go(func() (err error) {
 			parts[i], err = s.listPartition(ctx, st, i, readiness.Input{
-				Fleet: covered, From: now.Add(-window), MaxRejectedRatio: defaultRatio, Now: now,
+				Fleet: covered, From: now.Add(-window), MaxRejectedRatio: defaultRatio, Short: true, Now: now,
 			})
 			return err
 		})
@@ -164,7 +164,7 @@ func listApp(appID string, entry *table.Entry, in readiness.Input) (one shortRep
 		r = readiness.Report(in)
 	}
 	// The sentences on missing counts are the same for all apps, and kept once.
-	r.Missing, r.Tokens, r.Notices = nil, nil, nil
+	r.Missing = nil
 	one = shortReport{appID: appID, verdict: r.GetVerdict()}
 	for _, scope := range r.GetScopes() {
 		scope.Rejections = nil
