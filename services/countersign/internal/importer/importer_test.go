@@ -86,7 +86,11 @@ func TestB11_Again(t *testing.T) {
 	rows := append(rowsOf("shop", upTo(50)...), rowsOf("other", upTo(10)...)...)
 	wantCounts(t, mustRun(t, a, rows, Options{}), 60, 0, 0)
 	wantCounts(t, mustRun(t, a, rows, Options{}), 0, 0, 60)
+	calls := a.calls
 	wantCounts(t, mustRun(t, a, rows, Options{Resume: true}), 0, 60, 0)
+	if a.calls != calls+2 {
+		t.Errorf("%d calls: the authority must recognise the calls of the run before", a.calls-calls)
+	}
 	a.forget()
 	wantCounts(t, mustRun(t, a, rows, Options{}), 0, 0, 60)
 	wantCounts(t, mustRun(t, a, rows, Options{Resume: true}), 0, 60, 0)
