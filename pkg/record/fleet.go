@@ -33,8 +33,6 @@ type Validator struct {
 	KeyIDs      []string
 	// Orphans is how many orphans it holds.
 	Orphans int
-	// AwaitsFloor says that it waits for its floor, and does not follow the store yet. So its orphans stay.
-	AwaitsFloor bool
 	// Reported is when the latest report arrived, by the wall clock of the authority that received it.
 	Reported time.Time
 	// Gone says that the validator left the fleet, or was forgotten, at the time Reported.
@@ -112,16 +110,18 @@ func (c *Codec) SealNews(records []*Validator) ([]byte, error) {
 }
 
 // SealOffer signs a message on the fleet's channel that offers links of a partition to other authorities.
-func (c *Codec) SealOffer(partition int, links [][]byte) ([]byte, error) {
+func (c *Codec) SealOffer(sender string, partition int, links [][]byte) ([]byte, error) {
 	return c.seal(kindNews, 0, &countersignv1.FleetNews{
-		Links: &countersignv1.LinkBatch{Partition: uint32(partition), Links: links},
+		Sender: sender, Links: &countersignv1.LinkBatch{Partition: uint32(partition), Links: links},
 	})
 }
 
 // News is a message on the fleet's channel.
 type News struct {
 	Records []*Validator
-	// Offered are links of Partition, as they are in the log. They are not verified.
+	// Offered are links of Partition, as they are in the log. They are not verified. Sender names the
+	// authority that offers them.
+	Sender    string
 	Partition int
 	Offered   [][]byte
 }
@@ -137,7 +137,7 @@ func (c *Codec) OpenNews(raw []byte) (*News, error) {
 	}
 	news := &News{
 		Records: make([]*Validator, len(m.GetRecords())), Partition: int(m.GetLinks().GetPartition()),
-		Offered: m.GetLinks().GetLinks(),
+		Sender: m.GetSender(), Offered: m.GetLinks().GetLinks(),
 	}
 	for i, one := range m.GetRecords() {
 		var err error
@@ -153,7 +153,7 @@ func validatorToProto(v *Validator) *countersignv1.ValidatorRecord {
 		ValidatorId: v.ID, InstanceId: v.InstanceID, StartMillis: v.Start.UnixMilli(), Sequence: v.Sequence,
 		DataAgeMillis: v.DataAge.Milliseconds(), Stale: v.Stale, FencedAfterMillis: v.FencedAfter.Milliseconds(),
 		KeyIds: v.KeyIDs, OrphanCount: uint32(v.Orphans), ReportMillis: v.Reported.UnixMilli(), Gone: v.Gone,
-		Clock: v.Clock.ToProto(), AwaitsFloor: v.AwaitsFloor,
+		Clock: v.Clock.ToProto(),
 	}
 	for partition, at := range v.Cursors {
 		m.Cursors = append(m.Cursors, &countersignv1.Position{
@@ -169,7 +169,7 @@ func (c *Codec) validatorFromProto(m *countersignv1.ValidatorRecord) (*Validator
 		Sequence: m.GetSequence(),
 		DataAge:  time.Duration(m.GetDataAgeMillis()) * time.Millisecond, Stale: m.GetStale(),
 		FencedAfter: time.Duration(m.GetFencedAfterMillis()) * time.Millisecond,
-		KeyIDs:      m.GetKeyIds(), Orphans: int(m.GetOrphanCount()), AwaitsFloor: m.GetAwaitsFloor(), Reported: time.UnixMilli(m.GetReportMillis()),
+		KeyIDs:      m.GetKeyIds(), Orphans: int(m.GetOrphanCount()), Reported: time.UnixMilli(m.GetReportMillis()),
 		Gone:    m.GetGone(),
 		Cursors: make(map[int]Cursor, len(m.GetCursors())),
 	}

@@ -44,15 +44,15 @@ func TestValidatorsComeBackAsTheyWere(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(news.Records, []*record.Validator{want, none}) || news.Offered != nil {
 		t.Errorf("%+v, %v", news, err)
 	}
-	raw, err = c.SealOffer(c.Partitions()-1, [][]byte{{1}, {2, 3}})
+	raw, err = c.SealOffer("a", c.Partitions()-1, [][]byte{{1}, {2, 3}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	offer, err := c.OpenNews(raw)
-	if err != nil || offer.Partition != c.Partitions()-1 || !reflect.DeepEqual(offer.Offered, [][]byte{{1}, {2, 3}}) {
+	if err != nil || offer.Sender != "a" || offer.Partition != c.Partitions()-1 || !reflect.DeepEqual(offer.Offered, [][]byte{{1}, {2, 3}}) {
 		t.Errorf("got the offer %+v, %v; want two links of the last partition", offer, err)
 	}
-	if raw, err = c.SealOffer(c.Partitions(), [][]byte{{1}}); err != nil {
+	if raw, err = c.SealOffer("a", c.Partitions(), [][]byte{{1}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.OpenNews(raw); err == nil {

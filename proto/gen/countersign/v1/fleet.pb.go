@@ -1263,9 +1263,7 @@ type ValidatorRecord struct {
 	// The validator has left the fleet or was removed at report_millis.
 	Gone bool `protobuf:"varint,12,opt,name=gone,proto3" json:"gone,omitempty"`
 	// As in the latest report.
-	Clock *ClockReading `protobuf:"bytes,13,opt,name=clock,proto3" json:"clock,omitempty"`
-	// The validator still waits for its floor, and does not follow the store yet.
-	AwaitsFloor   bool `protobuf:"varint,14,opt,name=awaits_floor,json=awaitsFloor,proto3" json:"awaits_floor,omitempty"`
+	Clock         *ClockReading `protobuf:"bytes,13,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1391,13 +1389,6 @@ func (x *ValidatorRecord) GetClock() *ClockReading {
 	return nil
 }
 
-func (x *ValidatorRecord) GetAwaitsFloor() bool {
-	if x != nil {
-		return x.AwaitsFloor
-	}
-	return false
-}
-
 // FleetMembers lists every validator that joined and did not leave. It is stored beside the validators'
 // records, so that authorities notice when a record is removed or replaced by an older one.
 type FleetMembers struct {
@@ -1472,7 +1463,9 @@ type FleetNews struct {
 	Records []*ValidatorRecord `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
 	// Links of a partition that the sender has gathered, and that do not suffice to heal it. They may complete
 	// what another authority has gathered.
-	Links         *LinkBatch `protobuf:"bytes,2,opt,name=links,proto3" json:"links,omitempty"`
+	Links *LinkBatch `protobuf:"bytes,2,opt,name=links,proto3" json:"links,omitempty"`
+	// Random, one for each start of an authority that offers links.
+	Sender        string `protobuf:"bytes,3,opt,name=sender,proto3" json:"sender,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1519,6 +1512,13 @@ func (x *FleetNews) GetLinks() *LinkBatch {
 		return x.Links
 	}
 	return nil
+}
+
+func (x *FleetNews) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
 }
 
 var File_countersign_v1_fleet_proto protoreflect.FileDescriptor
@@ -1627,7 +1627,7 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\n" +
 	"unreadable\x18\x0e \x01(\bR\n" +
 	"unreadable\x12!\n" +
-	"\fid_contested\x18\x0f \x01(\bR\vidContested\"\x82\x04\n" +
+	"\fid_contested\x18\x0f \x01(\bR\vidContested\"\xdf\x03\n" +
 	"\x0fValidatorRecord\x12!\n" +
 	"\fvalidator_id\x18\x01 \x01(\tR\vvalidatorId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -1643,15 +1643,15 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	" \x01(\rR\vorphanCount\x12#\n" +
 	"\rreport_millis\x18\v \x01(\x03R\freportMillis\x12\x12\n" +
 	"\x04gone\x18\f \x01(\bR\x04gone\x122\n" +
-	"\x05clock\x18\r \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\x12!\n" +
-	"\fawaits_floor\x18\x0e \x01(\bR\vawaitsFloor\"\x88\x01\n" +
+	"\x05clock\x18\r \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\"\x88\x01\n" +
 	"\fFleetMembers\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12!\n" +
 	"\fsince_millis\x18\x02 \x01(\x03R\vsinceMillis\x129\n" +
-	"\amembers\x18\x03 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\amembers\"w\n" +
+	"\amembers\x18\x03 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\amembers\"\x8f\x01\n" +
 	"\tFleetNews\x129\n" +
 	"\arecords\x18\x01 \x03(\v2\x1f.countersign.v1.ValidatorRecordR\arecords\x12/\n" +
-	"\x05links\x18\x02 \x01(\v2\x19.countersign.v1.LinkBatchR\x05links*\xd1\x01\n" +
+	"\x05links\x18\x02 \x01(\v2\x19.countersign.v1.LinkBatchR\x05links\x12\x16\n" +
+	"\x06sender\x18\x03 \x01(\tR\x06sender*\xd1\x01\n" +
 	"\x10PropagationState\x12!\n" +
 	"\x1dPROPAGATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19PROPAGATION_STATE_PENDING\x10\x01\x12\x1d\n" +

@@ -77,7 +77,6 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 		ended: make(chan error, 1),
 	}
 	var floorKnown <-chan struct{} // nil after the floor was sent
-	var holder bool
 	counts := newCounting(call.Context(), s.usage.Load)
 	select {
 	case m := <-incoming:
@@ -92,14 +91,10 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			return err
 		}
 		defer r.drop(own)
-		holder = len(hello.orphans) > 0
-		floor, known, later := r.Floor(holder)
+		floor, known, later := r.Floor()
 		floorKnown = later
 		if err := call.Send(welcome(floor, known, m)); err != nil {
 			return err
-		}
-		if known {
-			r.hasFloor(own)
 		}
 		counts.begin(hello)
 	case err := <-failed:
@@ -129,11 +124,10 @@ func (s *Service) Report(call grpc.BidiStreamingServer[countersignv1.ReportReque
 			}
 			answer = answerTo(m)
 		case <-floorKnown:
-			floor, known, later := r.Floor(holder)
+			floor, known, later := r.Floor()
 			if floorKnown = later; !known {
 				continue // the floor has become unavailable again
 			}
-			r.hasFloor(own)
 			answer = &countersignv1.ReportResponse{Floor: floorToProto(floor)}
 		case counted := <-counts.counted:
 			answer = counted.toProto()

@@ -20,51 +20,21 @@ import (
 // While this authority or a validator holds orphans, the floor is not available. This ends when the orphans
 // are healed, which moves the epoch beyond the copy, or after a Lease.
 //
-// A validator that has orphans from its snapshot file follows no epoch that settles them before it has the
-// floor. So a validator that holds orphans waits only for the orphans of those that follow the store.
-// Otherwise it would wait for itself.
+// A validator may have orphans from its snapshot file that the store has settled meanwhile. It follows no
+// epoch before it has the floor, so it would wait for its own orphans. Therefore orphans that a healing has
+// found to be settled do not count.
 type floor struct {
 	// since is when this authority first read the fleet. It is zero before that.
 	since time.Time
 	// awaited has the validators for whose reports the floor waits. The value is the record of the validator
 	// at since.
 	awaited map[string]*record.Validator
-	// all is for validators without orphans, holders for the others.
-	all, holders gate
-}
-
-func newFloor() floor {
-	return floor{all: gate{known: make(chan struct{})}, holders: gate{known: make(chan struct{})}}
-}
-
-// gate is open while the floor is available.
-type gate struct {
-	// lacking is when orphans were first seen. It is zero while no process holds orphans that count.
+	// lacking is when orphans were first seen. It is zero while no process holds orphans.
 	lacking time.Time
-	// known is closed while the gate is open. When the gate closes, known is replaced by an open channel.
-	known chan struct{}
-	open  bool
-}
-
-// update opens or closes the gate, and reports whether it has opened. lacks says that there are orphans that
-// count. awaits says that reports are awaited.
-func (g *gate) update(now time.Time, lacks, awaits bool) (opened bool) {
-	switch {
-	case !lacks:
-		g.lacking = time.Time{}
-	case g.lacking.IsZero():
-		g.lacking = now
-	}
-	switch open := !awaits && (!lacks || now.Sub(g.lacking) > Lease); {
-	case open == g.open:
-		return false
-	case !open:
-		g.open, g.known = false, make(chan struct{})
-		return false
-	}
-	g.open = true
-	close(g.known)
-	return true
+	// known is closed while the floor is available. When the floor becomes unavailable, known is replaced by
+	// an open channel.
+	known     chan struct{}
+	available bool
 }
 
 // awaitReports starts the wait for reports of the present members. The caller holds the mutex.
@@ -98,54 +68,60 @@ func (r *Registry) hasReported(id string, now time.Time) {
 // caller holds the mutex.
 func (r *Registry) updateFloor(now time.Time) {
 	f := &r.floor
+	switch lacks := r.lacks(now); {
+	case !lacks:
+		f.lacking = time.Time{}
+	case f.lacking.IsZero():
+		f.lacking = now
+	}
 	awaits := f.since.IsZero() || len(f.awaited) > 0 && now.Sub(f.since) <= Lease
-	lacks, following := r.lacks(now)
-	f.holders.update(now, following, awaits)
-	if !f.all.update(now, lacks, awaits) {
+	heals := !f.lacking.IsZero() && now.Sub(f.lacking) <= Lease
+	switch available := !awaits && !heals; {
+	case available == f.available:
+		return
+	case !available:
+		f.available, f.known = false, make(chan struct{})
 		return
 	}
+	f.available = true
+	close(f.known)
 	if len(f.awaited) > 0 {
 		r.log.Warn("validators have not reported since this authority was started; changes that only they know are not in the "+
 			"floor",
 			"validators", len(f.awaited))
 		clear(f.awaited) // log it once
 	}
-	if lacks {
+	if !f.lacking.IsZero() {
 		r.log.Warn("the store lacks changes that were not healed in time; they are not in the floor")
 	}
 }
 
 // lacks reports whether this authority, or a validator whose lease runs, holds orphans: changes that the
-// store lacks. following counts only processes that follow the store. The caller holds the mutex.
-func (r *Registry) lacks(now time.Time) (some, following bool) {
+// store lacks. The caller holds the mutex.
+func (r *Registry) lacks(now time.Time) bool {
 	for _, m := range r.members {
 		if m.Orphans > 0 && !m.Gone && !m.silent(now) {
-			some, following = true, following || !m.AwaitsFloor
+			return true
 		}
 	}
 	for partition := range r.codec.Partitions() {
 		if len(r.past.Orphans(partition)) > 0 {
-			return true, true
+			return true
 		}
 	}
-	return some, following
+	return false
 }
 
-// Floor returns the fleet's floor for a validator. holder says that this validator holds orphans. While the
-// floor is not available, known is false. The channel later is then closed when the floor becomes available.
-func (r *Registry) Floor(holder bool) (positions []record.Position, known bool, later <-chan struct{}) {
+// Floor returns the fleet's floor. While the floor is not available, known is false. The channel later is
+// then closed when the floor becomes available.
+func (r *Registry) Floor() (positions []record.Position, known bool, later <-chan struct{}) {
 	// Read the cursors before the check for orphans. A cursor that has gone back before this read has left an
 	// orphan, which the check finds.
 	cursors := r.past.Cursors()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.updateFloor(time.Now())
-	from := &r.floor.all
-	if holder {
-		from = &r.floor.holders
-	}
-	if !from.open {
-		return nil, false, from.known
+	if r.updateFloor(time.Now()); !r.floor.available {
+		return nil, false, r.floor.known
 	}
 	positions = make([]record.Position, r.codec.Partitions())
 	for partition, own := range cursors {
@@ -165,13 +141,44 @@ func (r *Registry) Floor(holder bool) (positions []record.Position, known bool, 
 	return positions, true, nil
 }
 
-// hasFloor records that a validator has been sent its floor.
-func (r *Registry) hasFloor(s *stream) {
+// Settled records that the store has, or has settled, some changes of a partition. Validators that hold them
+// as orphans may not know that yet.
+func (r *Registry) Settled(partition int, tags []record.Tag) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m := r.members[s.id]; m != nil && m.stream == s && m.AwaitsFloor {
-		m.AwaitsFloor = false
-		r.publishLater(m, nil)
-		r.updateFloor(time.Now())
+	known := map[record.Tag]bool{}
+	for _, tag := range tags {
+		known[tag] = true
+	}
+	for _, m := range r.members {
+		for _, tag := range m.orphans[partition] {
+			if known[tag] {
+				m.settled[tag] = true
+			}
+		}
+		m.countOrphans()
+	}
+	r.updateFloor(time.Now())
+}
+
+// countOrphans counts the orphans of a validator that reports here, and forgets which of its earlier ones were
+// settled.
+func (m *member) countOrphans() {
+	if m.stream == nil {
+		return
+	}
+	m.Orphans = 0
+	held := map[record.Tag]bool{}
+	for _, tags := range m.orphans {
+		for _, tag := range tags {
+			if held[tag] = m.settled[tag]; !held[tag] {
+				m.Orphans++
+			}
+		}
+	}
+	for tag := range m.settled {
+		if _, holds := held[tag]; !holds {
+			delete(m.settled, tag)
+		}
 	}
 }

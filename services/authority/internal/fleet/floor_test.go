@@ -11,7 +11,7 @@ import (
 // wantFloor checks the floor of partition 0. The zero cursor as want means that the floor is not available.
 func (a *authority) wantFloor(when string, want record.Cursor) {
 	a.t.Helper()
-	floor, known, _ := a.Floor(false)
+	floor, known, _ := a.Floor()
 	if known != (want != record.Cursor{}) {
 		a.t.Errorf("%s: the floor is known: got %t, want the opposite", when, known)
 	}
@@ -44,7 +44,7 @@ func TestB08_FreshAuthorityTellsNoFloorBeforeMembersHaveReported(t *testing.T) {
 		fresh.wantFloor("when the restarted validator has joined", record.Cursor{})
 		time.Sleep(time.Second)
 		fresh.wantFloor("a second later", record.Cursor{})
-		_, _, known := fresh.Floor(false)
+		_, _, known := fresh.Floor()
 		knows.mustJoin(fresh, to(at(1, 9)))
 		fresh.wantFloor("when the validator with the later position has reported", at(1, 9))
 		select {
@@ -117,7 +117,7 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 				running.wantFloor("before", at(1, 9))
 				healed := lacks(t, f, running, knows)
 				running.wantFloor("while the store lacks the change", record.Cursor{})
-				_, _, known := running.Floor(false)
+				_, _, known := running.Floor()
 				select {
 				case <-known:
 					t.Error("the floor is not known, but its channel is closed")
@@ -135,50 +135,38 @@ func TestB08_FloorIsNotToldWhileTheStoreLacksChanges(t *testing.T) {
 	}
 }
 
-// TestOrphansOfValidatorsThatWaitHoldUpNoHolder: validators with orphans from their snapshot files start
-// again. They follow no epoch that settles these orphans before they have the floor. So none of them waits
-// for its own orphans, or for those of another one that waits too. A validator without orphans waits for all.
-func TestOrphansOfValidatorsThatWaitHoldUpNoHolder(t *testing.T) {
+// TestB08_FloorDoesNotWaitForSettledOrphans: a validator starts from a snapshot file with two orphans. The
+// store has settled them meanwhile, and the validator follows no epoch that says so before it has the floor.
+// The floor waits until a healing has found both to be settled, here and at another authority.
+func TestB08_FloorDoesNotWaitForSettledOrphans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		here, there := f.authority(), f.authority()
 		alive(t, 2*time.Second, f.validator("runs", 0).mustJoin(here, to(at(2, 5))))
-		back := func(id string, a *authority) *reporter {
-			v := f.validator(id, 0)
-			v.hello.orphans = map[int][]record.Tag{0: {at(1, 9).Tag}}
-			v.mustJoin(a, to(at(1, 8)))
-			v.hello.orphans = nil
-			return v
-		}
-		first, second := back("first", here), back("second", there)
-		time.Sleep(time.Second)
-		for name, a := range map[string]*authority{"here": here, "there": there} {
-			if _, known, _ := a.Floor(true); !known {
-				t.Errorf("%s, while two validators with orphans wait: a validator with orphans gets no floor", name)
-			}
-			if _, known, _ := a.Floor(false); known {
-				t.Errorf("%s, while two validators with orphans wait: a validator without orphans gets a floor", name)
+		back := f.validator("back", 0)
+		back.hello.orphans = map[int][]record.Tag{0: {at(1, 8).Tag}, 1: {at(1, 9).Tag}}
+		back.mustJoin(here, to(at(1, 7)))
+		back.hello.orphans = nil
+		want := func(when string, known bool) {
+			t.Helper()
+			alive(t, time.Second, back)
+			time.Sleep(sweepInterval)
+			synctest.Wait()
+			for name, a := range map[string]*authority{"here": here, "there": there} {
+				if _, got, _ := a.Floor(); got != known {
+					t.Errorf("%s, %s: the floor is known: got %t, want %t", name, when, got, known)
+				}
 			}
 		}
-		here.hasFloor(first.stream)
-		alive(t, time.Second, first, second)
-		time.Sleep(publishInterval + time.Millisecond)
-		for name, a := range map[string]*authority{"here": here, "there": there} {
-			if _, known, _ := a.Floor(true); known {
-				t.Errorf("%s, when one of the two follows the store: a validator with orphans does not wait for it", name)
-			}
-		}
-		_, _, known := here.Floor(true)
-		if err := first.holdOn(at(2, 5)); err != nil {
+		want("before a healing", false)
+		here.Settled(0, []record.Tag{at(1, 8).Tag, at(1, 9).Tag})
+		want("when one of the two is settled", false)
+		here.Settled(1, []record.Tag{at(1, 9).Tag})
+		want("when both are settled", true)
+		if err := back.holdOn(at(2, 5), at(2, 6).Tag); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(sweepInterval)
-		synctest.Wait()
-		select {
-		case <-known:
-		default:
-			t.Error("the orphans of the one that follows are settled, and the other one still waits")
-		}
+		want("with another orphan", false)
 	})
 }
 
@@ -289,11 +277,11 @@ func TestB08_FloorDoesNotWaitForTheLost(t *testing.T) {
 		a.stop()
 		time.Sleep(time.Minute)
 		b := f.authority()
-		if _, known, _ := b.Floor(false); known {
+		if _, known, _ := b.Floor(); known {
 			t.Error("the floor is known before v has reported, and v was reporting when the authority stopped")
 		}
 		v.mustJoin(b, first())
-		if _, known, _ := b.Floor(false); !known {
+		if _, known, _ := b.Floor(); !known {
 			t.Error("the floor is not known after v has reported: it waits for w, which was LOST")
 		}
 	})

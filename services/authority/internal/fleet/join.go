@@ -33,7 +33,7 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	if err != nil {
 		return err
 	}
-	v.Reported, v.AwaitsFloor = time.Now(), true
+	v.Reported = time.Now()
 	raw, err := r.put(ctx, &v)
 	if err != nil && !known {
 		return errNotShared.Because(err)
@@ -57,7 +57,7 @@ func (r *Registry) join(ctx context.Context, s *stream, u *update) error {
 	if m.stream != nil {
 		m.stream.end(errElsewhere)
 	}
-	m.stream, m.Start, m.FencedAfter, m.AwaitsFloor = s, v.Start, v.FencedAfter, true
+	m.stream, m.Start, m.FencedAfter = s, v.Start, v.FencedAfter
 	if raw != "" {
 		m.stored = raw
 	}
@@ -145,10 +145,7 @@ func (r *Registry) apply(m *member, u *update, now time.Time) {
 		}
 	}
 	if len(u.orphans) > 0 {
-		m.Orphans = 0
-		for _, tags := range m.orphans {
-			m.Orphans += len(tags)
-		}
+		m.countOrphans()
 	}
 	r.publishLater(m, moved)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/countersign/countersign/pkg/record"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -38,7 +37,7 @@ func (g *gather) ended(s *stream) {
 }
 
 // Links returns the signed links of a partition that validators hold, each once and unverified. It asks the
-// validators that holders picks, and adds what other authorities have offered. When ctx ends it returns the links that have arrived.
+// validators that holders picks. When ctx ends it returns the links that have arrived.
 func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	g := &gather{partition: partition, asked: map[*stream]int{}, have: map[string]bool{}, done: make(chan struct{})}
 	r.mu.Lock()
@@ -63,72 +62,7 @@ func (r *Registry) Links(ctx context.Context, partition int) [][]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.gathers, g)
-	for _, link := range r.offers.of(partition, time.Now()) {
-		if !g.have[string(link)] {
-			g.links = append(g.links, link)
-		}
-	}
 	return slices.Clone(g.links)
-}
-
-const (
-	// offerLife is how long the links that another authority has offered are kept after its latest offer. It
-	// is longer than the longest pause between two attempts to heal a partition.
-	offerLife = 20 * time.Second
-	// offerSize is about how many bytes of links one message of an offer has.
-	offerSize = 256 << 10
-)
-
-// Offer gives links of a partition to the other authorities. An authority can ask only the validators that
-// report to it. So the links that a healing needs may be spread over validators of several authorities.
-func (r *Registry) Offer(ctx context.Context, partition int, links [][]byte) {
-	for len(links) > 0 && ctx.Err() == nil {
-		n, size := 0, 0
-		for n < len(links) && (n == 0 || size+len(links[n]) <= offerSize) {
-			size += len(links[n])
-			n++
-		}
-		if raw, err := r.codec.SealOffer(partition, links[:n]); err == nil {
-			_ = r.shared.Tell(ctx, raw) // the next attempt offers them again
-		}
-		links = links[n:]
-	}
-}
-
-// offers are the links that authorities have offered, by partition.
-type offers map[int]*offer
-
-type offer struct {
-	links [][]byte
-	have  map[string]bool
-	at    time.Time
-}
-
-func (all offers) add(partition int, links [][]byte, now time.Time) {
-	if len(links) == 0 {
-		return
-	}
-	o := all[partition]
-	if o == nil || now.Sub(o.at) > offerLife {
-		o = &offer{have: map[string]bool{}}
-		all[partition] = o
-	}
-	o.at = now
-	for _, link := range links {
-		if len(o.links) < maxGathered && !o.have[string(link)] {
-			o.have[string(link)] = true
-			o.links = append(o.links, link)
-		}
-	}
-}
-
-func (all offers) of(partition int, now time.Time) [][]byte {
-	o := all[partition]
-	if o == nil || now.Sub(o.at) > offerLife {
-		delete(all, partition)
-		return nil
-	}
-	return o.links
 }
 
 // holders returns the streams to ask for a partition's links. Validators with the same cursor and the same

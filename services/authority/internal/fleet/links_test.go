@@ -83,44 +83,6 @@ func TestLinks(t *testing.T) {
 	})
 }
 
-// TestB30_LinksThatAreSpreadOverAuthorities: an authority asks only the validators that report to it. What it
-// offers is among the links of the other authorities, for a time, each link once.
-func TestB30_LinksThatAreSpreadOverAuthorities(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		here, there := f.authority(), f.authority()
-		f.validator("v", 0).mustJoin(there, first())
-		time.Sleep(time.Second)
-		large := make([]byte, offerSize)
-		here.Offer(t.Context(), 0, [][]byte{[]byte("one"), large, []byte("two"), []byte("one")})
-		here.Offer(t.Context(), 1, [][]byte{[]byte("other")})
-		synctest.Wait()
-		has := func(when string, partition, want int) {
-			t.Helper()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			defer cancel()
-			if links := there.Links(ctx, partition); len(links) != want {
-				t.Errorf("%s: got %d links of partition %d, want %d", when, len(links), partition, want)
-			}
-		}
-		has("at once", 0, 3)
-		has("at once", 1, 1)
-		has("at once", 2, 0)
-		time.Sleep(offerLife / 2)
-		here.Offer(t.Context(), 1, [][]byte{[]byte("third")})
-		synctest.Wait()
-		time.Sleep(offerLife/2 + time.Second)
-		has("after a while", 0, 0)
-		has("after a while, with a later offer", 1, 2)
-		for range maxGathered {
-			here.Offer(t.Context(), 2, [][]byte{[]byte(time.Now().String()), []byte("b"), []byte("c")})
-			time.Sleep(time.Nanosecond)
-		}
-		synctest.Wait()
-		has("after many offers", 2, maxGathered)
-	})
-}
-
 // TestB30_OfThoseAtOnePlaceTheOneIsAskedWhoseLinksGoBackFurthest: of the validators at one cursor, the one
 // with the earliest links is asked. A restarted validator holds fewer links, and its answer would pass for
 // all links of the fleet. A validator of an earlier release does not report where its links begin, and is

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"maps"
 	"slices"
@@ -72,7 +73,9 @@ type Registry struct {
 	// unreadable has the records in the hash that do not verify, by hash field.
 	unreadable map[string]string
 	gathers    map[*gather]struct{}
-	offers     offers
+	// sender names this start of the authority in its offers. offers are those of other authorities.
+	sender     string
+	offers     map[offerer]*offer
 	membership membership
 	floor      floor
 }
@@ -96,6 +99,9 @@ type member struct {
 	digests map[int][32]byte
 	begins  map[int]uint64
 	orphans map[int][]record.Tag
+	// settled are those of its orphans that the store has or has settled, although the validator does not
+	// know that yet.
+	settled map[record.Tag]bool
 	// contested is when the latest other instance was refused this validator's name.
 	contested time.Time
 	// clock measures the skew of the validator's clock. alarm remembers whether a wrong clock was logged.
@@ -109,7 +115,7 @@ type member struct {
 func newMember(v *record.Validator, now time.Time) *member {
 	m := &member{
 		Validator: *v, heard: now, moved: map[int]time.Time{}, sequences: map[int]uint64{}, digests: map[int][32]byte{},
-		begins: map[int]uint64{}, orphans: map[int][]record.Tag{}, unreached: map[int]time.Time{},
+		begins: map[int]uint64{}, orphans: map[int][]record.Tag{}, settled: map[record.Tag]bool{}, unreached: map[int]time.Time{},
 	}
 	m.Cursors = map[int]record.Cursor{}
 	m.clock.remember(v.Clock)
@@ -124,7 +130,7 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
 		publish: make(chan struct{}, 1), exchangeNow: make(chan struct{}, 1), asks: make(chan chan error),
 		members: map[string]*member{}, news: map[string]*record.Validator{}, unreadable: map[string]string{},
-		gathers: map[*gather]struct{}{}, offers: offers{}, membership: newMembership(), floor: newFloor(),
+		gathers: map[*gather]struct{}{}, sender: rand.Text(), offers: map[offerer]*offer{}, membership: newMembership(), floor: floor{known: make(chan struct{})},
 	}
 	for range r.codec.Partitions() {
 		r.waits = append(r.waits, map[*wait]struct{}{})

@@ -257,9 +257,9 @@ func (r *Registry) mergeNews(raw []byte) {
 		return
 	}
 	now := time.Now()
+	r.takeOffer(news, now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.offers.add(news.Partition, news.Offered, now)
 	for _, v := range news.Records {
 		m := r.members[v.ID]
 		if (m == nil || m.InstanceID != v.InstanceID || m.Gone) && !v.Gone {

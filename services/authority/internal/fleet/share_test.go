@@ -351,7 +351,7 @@ func TestB20_Floor(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		s := &stream{wants: make(chan int, partitions), ended: make(chan error, 1)}
 		err := a.Registry.join(t.Context(), s, f.validator("x", 0).next(nil))
-		floor, known, _ := a.Floor(false)
+		floor, known, _ := a.Floor()
 		if err != nil || !known || len(floor) != partitions {
 			t.Fatalf("%v, %t, %v", floor, known, err)
 		}

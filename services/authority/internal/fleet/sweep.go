@@ -58,6 +58,7 @@ func (r *Registry) sweep() {
 		}
 		r.compareDigests(m)
 	}
+	r.dropOffers(now)
 	r.updateFloor(now)
 	r.checkAll()
 }

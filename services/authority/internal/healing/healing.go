@@ -58,8 +58,11 @@ type Fleet interface {
 	// Links returns the signed links of a partition that validators hold. It returns when the validators have
 	// answered, or when ctx ends.
 	Links(ctx context.Context, partition int) [][]byte
-	// Offer gives links of a partition to the other authorities. Their calls of Links then return them.
+	// Offer gives links of a partition to the other authorities, and Offered returns what they have given.
 	Offer(ctx context.Context, partition int, links [][]byte)
+	Offered(partition int) [][]byte
+	// Settled notes that the store has some changes of a partition, or has settled them.
+	Settled(partition int, tags []record.Tag)
 	// Highest returns the cursors of a partition that this authority and the validators have seen last.
 	Highest(partition int) []record.Cursor
 	// Present returns the cursors of a partition at the validators whose lease runs. silent names those of
@@ -244,11 +247,11 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	}
 	began := time.Now()
 	healed, links, err := h.try(ctx, partition)
-	switch {
-	case err == nil && healed.Nothing:
+	if err == nil {
+		h.tellSettled(partition, links)
+	}
+	if err == nil && healed.Nothing {
 		err = h.settle(ctx, partition, links)
-	case errors.Is(err, store.ErrIncomplete):
-		h.offer(ctx, partition, links)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -296,19 +299,33 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	if !present {
 		return store.Healed{}, nil, errAwaiting
 	}
-	links := append(h.fleet.Links(gathering, partition), h.replica.Links(partition)...)
+	own := append(h.fleet.Links(gathering, partition), h.replica.Links(partition)...)
+	links := append(slices.Clip(own), h.fleet.Offered(partition)...)
 	if !h.supplied(partition, at, links) {
-		h.offer(ctx, partition, links)
+		h.offer(ctx, partition, own)
 		h.askLater(partition)
 		return store.Healed{}, nil, errAwaiting
 	}
 	healed, err := h.store.Heal(ctx, partition, waited, links, h.replica.Sticky(partition), highest)
+	if errors.Is(err, store.ErrIncomplete) {
+		h.offer(ctx, partition, own)
+	}
 	if err == nil && !healed.Nothing {
 		following, cancel := context.WithTimeout(ctx, followTimeout)
 		defer cancel()
 		_ = h.replica.Reach(following, partition, healed.End)
 	}
 	return healed, links, err
+}
+
+// tellSettled tells the fleet which changes are in the store or settled, after an attempt that had their
+// links.
+func (h *Healer) tellSettled(partition int, links [][]byte) {
+	tags := make([]record.Tag, 0, len(links))
+	for c := range h.previous(partition, links) {
+		tags = append(tags, c.Tag)
+	}
+	h.fleet.Settled(partition, tags)
 }
 
 // offer gives links that do not suffice to the other authorities. Each authority asks only the validators

@@ -183,6 +183,9 @@ func TestSettlesAgain(t *testing.T) {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		if !slices.Contains(f.told, tag) || slices.Contains(f.told, record.Tag{2}) {
+			t.Errorf("got the settled changes %v, want %v in them, whose link was used, and not another", f.told, tag)
+		}
 		if !slices.Equal(f.settled, []record.Tag{tag}) {
 			t.Errorf("got settled %v, want %v alone: the link of the other orphan did not arrive", f.settled, tag)
 		}

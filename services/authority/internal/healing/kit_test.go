@@ -32,6 +32,7 @@ type fake struct {
 	frozen  map[int]bool
 	calls   []call
 	offered []offer
+	told    []record.Tag // tags that were told to be settled
 	// heal is the implementation of Store.Heal.
 	heal func(ctx context.Context, partition int) (store.Healed, error)
 	// orphans has the orphans of validators. settled has the orphans that the healer has settled again.
@@ -214,6 +215,14 @@ func (f fleet) Offer(_ context.Context, partition int, links [][]byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.offered = append(f.offered, offer{partition, len(links), time.Since(began)})
+}
+
+func (f fleet) Offered(int) [][]byte { return nil }
+
+func (f fleet) Settled(_ int, tags []record.Tag) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, tags...)
 }
 
 func (f fleet) Orphans(int, uint64) []record.Tag {

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"slices"
@@ -55,18 +54,34 @@ func (f *fleet) Links(_ context.Context, partition int) (links [][]byte) {
 			links = append(links, m.replica.Links(partition)...)
 		}
 	}
+	return links
+}
+
+// Offered implements healing.Fleet.
+func (f *fleet) Offered(partition int) (links [][]byte) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
-	if o := f.w.offers[partition]; time.Since(o.at) < offerLife {
-		links = append(links, o.links...)
+	for from, o := range f.w.offers {
+		if from.partition == partition && from.name != f.own.name && f.own.lost <= 50 && time.Since(o.at) < offerLife {
+			links = append(links, o.links...)
+		}
 	}
 	return links
 }
 
+// Settled implements healing.Fleet.
+func (f *fleet) Settled(int, []record.Tag) {}
+
 // offerLife is how long offered links are kept.
 const offerLife = 20 * time.Second
 
-// offer is what authorities have offered of a partition, with the time of the latest offer.
+// offerer is an authority that offers links of a partition.
+type offerer struct {
+	name      string
+	partition int
+}
+
+// offer is what an authority has offered of a partition last, and when.
 type offer struct {
 	links [][]byte
 	at    time.Time
@@ -79,17 +94,7 @@ func (f *fleet) Offer(_ context.Context, partition int, links [][]byte) {
 	if f.own.lost > 50 {
 		return
 	}
-	o := f.w.offers[partition]
-	if time.Since(o.at) > offerLife {
-		o.links = nil
-	}
-	for _, link := range links {
-		if !slices.ContainsFunc(o.links, func(has []byte) bool { return bytes.Equal(has, link) }) {
-			o.links = append(o.links, link)
-		}
-	}
-	o.at = time.Now()
-	f.w.offers[partition] = o
+	f.w.offers[offerer{f.own.name, partition}] = offer{slices.Clone(links), time.Now()}
 }
 
 // reportsTo returns the authority to which a validator reports: each to another one in turn. It returns nil

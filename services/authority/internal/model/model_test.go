@@ -147,7 +147,7 @@ type world struct {
 	written []written
 	revoked map[string]map[string]bool // by validator's name and instance: app/token that it has shown revoked
 	trace   []string
-	offers  map[int]offer // by partition
+	offers  map[offerer]offer
 }
 
 // written is a change as its caller knows it.
@@ -162,7 +162,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		T: t, seed: seed, random: rand.New(rand.NewPCG(seed, 7)), log: &logbook{},
 		lossy: seed%3 != 0, quorum: seed%3 == 2, revoked: map[string]map[string]bool{},
-		offers: map[int]offer{},
+		offers: map[offerer]offer{},
 	}
 	ring := keyring.Generate()
 	meta := record.Meta{StoreID: "0123456789abcdef0123456789abcdef", Partitions: partitions, CreateTime: time.Now()}
