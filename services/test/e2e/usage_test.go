@@ -115,7 +115,8 @@ func TestB21_EveryRequestIsCountedOnce(t *testing.T) {
 	}
 }
 
-// keepCopy keeps the keys of a Redis. The returned function puts them back, as a failover that loses later writes.
+// keepCopy keeps the keys of a Redis. The returned function puts them back, as a failover that loses later
+// writes.
 func keepCopy(t *testing.T, client *redisfeed.Client) (lose func()) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
@@ -227,8 +228,8 @@ func ask(ctx context.Context, t *testing.T, decider countersignv1.ValidatorServi
 	return counted
 }
 
-// counted compares the report on the app counted with what was sent. The report names rejected requests one by
-// one, and tells the number of accepted requests of each scope.
+// counted compares the report on the app counted with what was sent. The report names rejected requests one
+// by one, and tells the number of accepted requests of each scope.
 func (w *world) counted(all sent) error {
 	response, err := w.management.GetReadiness(w.admin, &countersignv1.GetReadinessRequest{AppId: "counted"})
 	if err != nil {
