@@ -333,8 +333,8 @@ func TestHealSticky(t *testing.T) {
 	}
 }
 
-// TestHealStickyTwice: two replicas supply the same revocation of a token that the document does not have. The
-// document gets the token once: with two tokens of one digest, it could not be written.
+// TestHealStickyTwice: two replicas supply the same revocation of a token that the document does not have.
+// The document gets the token once: with two tokens of one digest, it could not be written.
 func TestHealStickyTwice(t *testing.T) {
 	s := newStory(t)
 	s.change("app", create("a"))

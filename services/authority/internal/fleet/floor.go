@@ -161,8 +161,8 @@ func (r *Registry) Settled(partition int, tags []record.Tag) {
 	r.updateFloor(time.Now())
 }
 
-// countOrphans counts the orphans of a validator that reports here, and forgets which of its earlier ones were
-// settled.
+// countOrphans counts the orphans of a validator that reports here. It forgets which of its earlier orphans
+// were settled.
 func (m *member) countOrphans() {
 	if m.stream == nil {
 		return

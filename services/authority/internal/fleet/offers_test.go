@@ -28,8 +28,8 @@ func (f *fixture) linkAt(revision uint64, note string) []byte {
 }
 
 // TestB30_LinksAreOfferedToOtherAuthorities: an authority asks only the validators that report to it. What it
-// offers is known to the others for a time after the latest offer, and not to itself. Links that do not verify
-// are dropped.
+// offers is known to the others for a time after the latest offer, and not to itself. Links that do not
+// verify are dropped.
 func TestB30_LinksAreOfferedToOtherAuthorities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
