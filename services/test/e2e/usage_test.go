@@ -159,7 +159,8 @@ func (w *world) knownTraffic() []asked {
 	}
 	update := func(token string, field string, change func(*countersignv1.UpdateTokenRequest)) string {
 		request := &countersignv1.UpdateTokenRequest{
-			AppId: "counted", Token: &countersignv1.Token{TokenId: token}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{field}}, AllowLockout: true,
+			AppId: "counted", Token: &countersignv1.Token{TokenId: token}, AllowLockout: true,
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{field}},
 		}
 		change(request)
 		return check.Must(w.management.UpdateToken(w.admin, request))(w.t).GetConsistencyToken()

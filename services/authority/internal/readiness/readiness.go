@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// DefaultWindow is the window of a report when the caller names none, MaxWindow the longest one.
+	// DefaultWindow is the window of a report when the caller names none.
 	DefaultWindow = 24 * time.Hour
-	MaxWindow     = ledger.Days * 24 * time.Hour
+	// MaxWindow is the longest window of a report.
+	MaxWindow = ledger.Days * 24 * time.Hour
 	// DefaultMaxRejectedRatio is the share of requests without a token of the app, from 0 to 1, above which
 	// they are a blocker when the caller names none.
 	DefaultMaxRejectedRatio = 0.01

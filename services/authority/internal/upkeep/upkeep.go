@@ -116,7 +116,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		err := k.Round(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is no error
 		}
 		if err != nil {
 			k.Metrics.failed.Inc()

@@ -52,7 +52,7 @@ func watchDecisions(ctx context.Context, cmd *cobra.Command, g *globals, authori
 		})
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // Ctrl-C ends it
 		case err != nil && (first || !away(err)):
 			return err
 		case err != nil:

@@ -29,7 +29,7 @@ func watched(ctx context.Context, cmd *cobra.Command, report func(io.Writer) err
 		err := report(&text)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // Ctrl-C ends it
 		case err != nil && (first || !away(err)):
 			return err
 		case err != nil:

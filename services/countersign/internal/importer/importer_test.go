@@ -21,7 +21,7 @@ import (
 )
 
 // run imports rows, and checks that the counts and the refusals agree.
-func runImport(t rapid.TB, ctx context.Context, a *authority, rows []importfile.Row, o Options) (*Result, error) {
+func runImport(ctx context.Context, t rapid.TB, a *authority, rows []importfile.Row, o Options) (*Result, error) {
 	t.Helper()
 	result, err := Run(ctx, a, rows, o)
 	if len(result.Refusals) != result.Refused || result.Total != len(rows) || result.NotTried() < 0 {
@@ -72,7 +72,7 @@ func TestB11_TheRestIsImported(t *testing.T) {
 
 func mustRun(t rapid.TB, a *authority, rows []importfile.Row, o Options) *Result {
 	t.Helper()
-	r, err := runImport(t, context.Background(), a, rows, o)
+	r, err := runImport(context.Background(), t, a, rows, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestTheAuthorityRefusesTheCaller(t *testing.T) {
 	for i := range 100 {
 		rows = append(rows, rowsOf(fmt.Sprint("app", i), 1)...)
 	}
-	r, err := runImport(t, t.Context(), a, rows, Options{})
+	r, err := runImport(t.Context(), t, a, rows, Options{})
 	if status.Code(err) != codes.Unauthenticated || r.NotTried() != 100 || a.calls > 2*parallel {
 		t.Errorf("%v, %+v, %d calls", err, r, a.calls)
 	}
@@ -217,7 +217,7 @@ func TestB11_Interrupted(t *testing.T) {
 			if rapid.Bool().Draw(t, "days later") {
 				a.forget()
 			}
-			r, err := runImport(t, ctx, a, rows, Options{Resume: round > 0})
+			r, err := runImport(ctx, t, a, rows, Options{Resume: round > 0})
 			interrupt()
 			if err == nil {
 				if r.Imported+r.There != len(rows)-bad || r.Refused != bad || a.count() != len(rows)-bad {
