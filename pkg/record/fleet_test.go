@@ -49,7 +49,8 @@ func TestValidatorsComeBackAsTheyWere(t *testing.T) {
 		t.Fatal(err)
 	}
 	offer, err := c.OpenNews(raw)
-	if err != nil || offer.Sender != "a" || offer.Partition != c.Partitions()-1 || !reflect.DeepEqual(offer.Offered, [][]byte{{1}, {2, 3}}) {
+	if err != nil || offer.Sender != "a" || offer.Partition != c.Partitions()-1 ||
+		!reflect.DeepEqual(offer.Offered, [][]byte{{1}, {2, 3}}) {
 		t.Errorf("got the offer %+v, %v; want two links of the last partition", offer, err)
 	}
 	if raw, err = c.SealOffer("a", c.Partitions(), [][]byte{{1}}); err != nil {

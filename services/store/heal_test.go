@@ -152,7 +152,8 @@ func TestHealNamesWhatIsGivenUp(t *testing.T) {
 	again := knownBy(opened, partition)
 	lose()
 	again.seen = append(again.seen, unknown)
-	if healed := heal(t, opened, partition, again); healed.Lost != 1 || !slices.Equal(healed.GivenUp, []record.Cursor{unknown}) {
+	if healed := heal(t, opened, partition, again); healed.Lost != 1 ||
+		!slices.Equal(healed.GivenUp, []record.Cursor{unknown}) {
 		t.Errorf("with a lost change: got %+v, want 1 lost and %v given up", healed, unknown)
 	}
 }

@@ -130,7 +130,8 @@ func NewRegistry(past Past, shared Shared, notice func(partition int), metrics *
 		past: past, shared: shared, codec: past.Codec(), log: log, metrics: metrics, notice: notice,
 		publish: make(chan struct{}, 1), exchangeNow: make(chan struct{}, 1), asks: make(chan chan error),
 		members: map[string]*member{}, news: map[string]*record.Validator{}, unreadable: map[string]string{},
-		gathers: map[*gather]struct{}{}, sender: rand.Text(), offers: map[offerer]*offer{}, membership: newMembership(), floor: floor{known: make(chan struct{})},
+		gathers: map[*gather]struct{}{}, sender: rand.Text(), offers: map[offerer]*offer{},
+		membership: newMembership(), floor: floor{known: make(chan struct{})},
 	}
 	for range r.codec.Partitions() {
 		r.waits = append(r.waits, map[*wait]struct{}{})
