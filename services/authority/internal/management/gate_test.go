@@ -50,10 +50,13 @@ func TestB15_Gate(t *testing.T) {
 			"2 % of forgeries", func(app, id string) {
 				c.count(app, sum(id, events, policy.TokenValid, 98), sum("", events, policy.TokenMissing, 2))
 			},
-			[]string{"NOT_READY"}, "2 of 100 requests", pb.ReadinessVerdict_READINESS_VERDICT_NOT_READY,
+			[]string{"NOT_READY"},
+			"2 of 100 requests", pb.ReadinessVerdict_READINESS_VERDICT_NOT_READY,
 		},
 		{
-			"no traffic", func(string, string) {}, []string{"NO_TRAFFIC"}, "no requests for EVENTS were seen since",
+			"no traffic", func(string, string) {},
+			[]string{"NO_TRAFFIC"},
+			"no requests for EVENTS were seen since",
 			pb.ReadinessVerdict_READINESS_VERDICT_NO_TRAFFIC,
 		},
 		{
@@ -61,10 +64,13 @@ func TestB15_Gate(t *testing.T) {
 				c.count(app, sum(id, events, policy.TokenValid, 100))
 				c.members = []fleet.Instance{{ID: "v1", InstanceID: "i1", Start: time.Now().Add(-time.Hour), Reporting: true}}
 			},
-			[]string{"INCOMPLETE"}, "validator v1", pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE,
+			[]string{"INCOMPLETE"},
+			"validator v1", pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE,
 		},
 		{
-			"the counts cannot be read", func(string, string) { c.away = true }, []string{"USAGE_UNAVAILABLE"}, "cannot be read",
+			"the counts cannot be read", func(string, string) { c.away = true },
+			[]string{"USAGE_UNAVAILABLE"},
+			"cannot be read",
 			pb.ReadinessVerdict_READINESS_VERDICT_UNSPECIFIED,
 		},
 	} {

@@ -43,27 +43,34 @@ func TestB29_Notices(t *testing.T) {
 		{"expires, not used", document(0, ending(token("a", events), day)), nil, nil, 0, ""},
 		{
 			"expires, used 8 days ago", document(0, ending(token("a", events), day)),
-			[]ledger.LastUse{used("a", events, 8*day)}, nil, 0, "",
+			[]ledger.LastUse{used("a", events, 8*day)},
+			nil, 0, "",
 		},
 		{"expired", document(0, ending(token("a", events), -day)), []ledger.LastUse{lately}, nil, 0, ""},
 		{
 			"disabled and expires", document(0, inState(ending(token("a", events), day), policy.Disabled)),
-			[]ledger.LastUse{lately}, nil, 0, "",
+			[]ledger.LastUse{lately},
+			nil, 0, "",
 		},
 		{
 			"rotation ends in 23 h", document(0, rotated(token("a", events), 23*time.Hour, "b")),
-			[]ledger.LastUse{lately}, nil, rotation, "successor tok_b",
+			[]ledger.LastUse{lately},
+			nil, rotation, "successor tok_b",
 		},
 		{
 			"rotation ends in 25 h", document(0, rotated(token("a", events), 25*time.Hour, "b")),
-			[]ledger.LastUse{lately}, nil, 0, "",
+			[]ledger.LastUse{lately},
+			nil, 0, "",
 		},
 		{
 			"rotation ends, used 2 days ago", document(0, rotated(token("a", events), time.Hour, "b")),
-			[]ledger.LastUse{used("a", events, 2*day)}, nil, 0, "",
+			[]ledger.LastUse{used("a", events, 2*day)},
+			nil, 0, "",
 		},
 		{
-			"unscoped, enforced, used", document(set(events), token("a")), []ledger.LastUse{lately}, nil, unscoped,
+			"unscoped, enforced, used", document(set(events), token("a")),
+			[]ledger.LastUse{lately},
+			nil, unscoped,
 			"EVENTS is enforced",
 		},
 		{"unscoped, not enforced", document(0, token("a")), []ledger.LastUse{lately}, nil, 0, ""},
@@ -73,18 +80,22 @@ func TestB29_Notices(t *testing.T) {
 		{"trial ended", onTrial(-time.Minute, set(events), 0), nil, nil, 0, ""},
 		{"trial that changes nothing", onTrial(time.Minute, set(events), set(events)), nil, nil, 0, ""},
 		{
-			"own token rejected", document(set(revenue), token("a", events)), nil, []ledger.Sum{wrong}, rejects,
+			"own token rejected", document(set(revenue), token("a", events)), nil,
+			[]ledger.Sum{wrong},
+			rejects,
 			"4 requests with token `a`",
 		},
 		{"fixed meanwhile", document(set(revenue), token("a", events, revenue)), nil, []ledger.Sum{wrong}, 0, ""},
 		{"not enforced any more", document(0, token("a", events)), nil, []ledger.Sum{wrong}, 0, ""},
 		{
 			"not enforced then", document(set(revenue), token("a", events)), nil,
-			[]ledger.Sum{sum("a", revenue, policy.ScopeNotGranted, 4)}, 0, "",
+			[]ledger.Sum{sum("a", revenue, policy.ScopeNotGranted, 4)},
+			0, "",
 		},
 		{
 			"own token revoked", document(set(events), inState(token("a", events), policy.Revoked)), nil,
-			[]ledger.Sum{enforced(sum("a", events, policy.TokenRevoked, 4))}, 0, "",
+			[]ledger.Sum{enforced(sum("a", events, policy.TokenRevoked, 4))},
+			0, "",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -137,10 +137,18 @@ func TestB15_Question(t *testing.T) {
 		{"yes", ready, []string{"--all"}, "y\n", cmdline.ExitDone, 1, []string{"178,246", "Only requests", "Turn on? [y/N]"}},
 		{"--yes", ready, []string{"--all", "--yes"}, "", cmdline.ExitDone, 1, []string{"Verdict"}},
 		{"off", ready, []string{"--off"}, "", cmdline.ExitDone, 1, nil},
-		{"blocked", blocked, []string{"--all"}, "", cmdline.ExitFailed, 0,
-			[]string{"4,211 times", "nothing was changed: the app is NOT_READY", "--allow-rejections"}},
-		{"allowed", blocked, []string{"--all", "--allow-rejections"}, "y\n", cmdline.ExitDone, 1,
-			[]string{"4,211 times", "even if that rejects requests", "Turn on? [y/N]"}},
+		{
+			"blocked", blocked,
+			[]string{"--all"},
+			"", cmdline.ExitFailed, 0,
+			[]string{"4,211 times", "nothing was changed: the app is NOT_READY", "--allow-rejections"},
+		},
+		{
+			"allowed", blocked,
+			[]string{"--all", "--allow-rejections"},
+			"y\n", cmdline.ExitDone, 1,
+			[]string{"4,211 times", "even if that rejects requests", "Turn on? [y/N]"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := enforcing(tt.verdict)

@@ -97,8 +97,10 @@ func TestB06_TokenList(t *testing.T) {
 	}
 	t.Setenv("LC_ALL", "C")
 	table := strings.Join(strings.Fields(run(t, "token", "list", "--app=a").out), " ")
-	for _, part := range []string{"TOKEN NAME SCOPES STATE HINT LAST USE EXPIRES", "- 3 min ago never", "- 40 d ago never",
-		"- 5 h ago in 3d", "tok_d -> turned events ACTIVE - never never"} {
+	for _, part := range []string{
+		"TOKEN NAME SCOPES STATE HINT LAST USE EXPIRES", "- 3 min ago never", "- 40 d ago never",
+		"- 5 h ago in 3d", "tok_d -> turned events ACTIVE - never never",
+	} {
 		if !strings.Contains(table, part) {
 			t.Errorf("no %q in %s", part, table)
 		}
@@ -180,9 +182,13 @@ func TestB09_RotateUntilUnused(t *testing.T) {
 // Every token is listed once, whatever the links between them are.
 func TestTokenTableShowsAll(t *testing.T) {
 	tokens := []*countersignv1.Token{
-		{TokenId: "1", SuccessorId: "2", PredecessorId: "2"}, {TokenId: "2", SuccessorId: "1", PredecessorId: "1"}, // a ring
-		{TokenId: "3", SuccessorId: "4"}, {TokenId: "5", PredecessorId: "4"}, {TokenId: "4", PredecessorId: "3", SuccessorId: "5"},
-		{TokenId: "6", PredecessorId: "gone", SuccessorId: "gone"}, {TokenId: "7", SuccessorId: "3"},
+		{TokenId: "1", SuccessorId: "2", PredecessorId: "2"},
+		{TokenId: "2", SuccessorId: "1", PredecessorId: "1"}, // a ring
+		{TokenId: "3", SuccessorId: "4"},
+		{TokenId: "5", PredecessorId: "4"},
+		{TokenId: "4", PredecessorId: "3", SuccessorId: "5"},
+		{TokenId: "6", PredecessorId: "gone", SuccessorId: "gone"},
+		{TokenId: "7", SuccessorId: "3"},
 	}
 	var ids []string
 	for _, row := range tokenTable(tokens, false, styleOf(nil)) {

@@ -60,7 +60,8 @@ func TestB11_HostileFiles(t *testing.T) {
 		{"a header of 10 MB", strings.Repeat("x", 10<<20) + "\n" + good, 0, nil, "line 1: longer than 64 KiB"},
 		{
 			"a line of 10 MB", header + "shop,long,events," + strings.Repeat(one, 10<<15) + "\n" + good, 1,
-			[]string{"line 2: longer than 64 KiB"}, "",
+			[]string{"line 2: longer than 64 KiB"},
+			"",
 		},
 		{
 			"10 MB of spaces", strings.Repeat(" ", 10<<20) + "\n" + header + good, 0, nil, "line 1: longer than 64 KiB",
@@ -68,7 +69,8 @@ func TestB11_HostileFiles(t *testing.T) {
 		{
 			"a line of 10 MB of JSON", `{"app_id":"` + strings.Repeat(one, 10<<15) + "\"}\n" +
 				`{"app_id":"shop","name":"good","secret":"` + two + `"}`, 1,
-			[]string{"line 1: longer than 64 KiB"}, "",
+			[]string{"line 1: longer than 64 KiB"},
+			"",
 		},
 		{
 			"bad quotes", header + `shop,"open,events,` + one + "\n" + `shop,half "quoted" name,events,` + two + "\n" +
@@ -76,15 +78,18 @@ func TestB11_HostileFiles(t *testing.T) {
 			[]string{
 				"line 2: name: a quoted value does not end on its line", "line 3: name: a quote inside of a value",
 				"line 4: scopes: want a separator or the end of the line after a closing quote",
-			}, "",
+			},
+			"",
 		},
 		{
 			"too few and too many values", header + "shop,short\n" + "shop,long,events," + one + ",x\n" + good, 1,
-			[]string{"line 2: scopes: the line ends before this column", "line 3: column 5: the header has no such column"}, "",
+			[]string{"line 2: scopes: the line ends before this column", "line 3: column 5: the header has no such column"},
+			"",
 		},
 		{
 			"bytes that are not UTF-8", header + "shop,Caf\xe9,events," + one + "\n" + good, 1,
-			[]string{"line 2: want UTF-8: a byte is no part of a character"}, "",
+			[]string{"line 2: want UTF-8: a byte is no part of a character"},
+			"",
 		},
 		{
 			"wrong scopes", header + "shop,a,event," + one + "\nshop,b,events gdpr," + two + "\nshop,c,events;events," + three +
@@ -92,20 +97,24 @@ func TestB11_HostileFiles(t *testing.T) {
 			[]string{
 				"line 2: scopes: scope 1 is unknown; want events,sessions,ad_revenue", "line 3: scopes: gdpr cannot be granted",
 				"line 4: scopes: events is listed twice", "line 5: scopes: scope 1 is unknown",
-			}, "",
+			},
+			"",
 		},
 		{
 			"the same secret twice", header + good + "shop,other,events," + one + "\nelse,good,events," + one + "\n", 2,
-			[]string{"line 3: secret: line 2 has the same secret for the same app"}, "",
+			[]string{"line 3: secret: line 2 has the same secret for the same app"},
+			"",
 		},
 		{
 			"a secret and its digest", "app_id,name,secret,sha256\nshop,a,abcdefghijklmnopqrstuvwxyz0123456789,\n" +
 				"shop,b,,011fc2994e39d251141540f87a69092b3f22a86767f7283de7eeedb3897bedf6\n", 1,
-			[]string{"line 3: sha256: line 2 has the same secret for the same app"}, "",
+			[]string{"line 3: sha256: line 2 has the same secret for the same app"},
+			"",
 		},
 		{
 			"the same name twice", header + "shop,Cafe\u0301,events," + one + "\nshop, Caf\u00e9 ,events," + two + "\n", 1,
-			[]string{"line 3: name: line 2 has the same name for the same app"}, "",
+			[]string{"line 3: name: line 2 has the same name for the same app"},
+			"",
 		},
 		{
 			"bad values", header + "sh op,a,events," + one + "\nshop,,events," + one + "\nshop,a\u202eb,events," + one +
@@ -115,7 +124,8 @@ func TestB11_HostileFiles(t *testing.T) {
 				"line 4: name: want characters that can be seen", "line 5: secret: must have at least 112 bits",
 				"line 6: secret: want secret or sha256", "line 7: app_id: want the app of the token",
 				"line 8: secret: must be printable ASCII without spaces",
-			}, "",
+			},
+			"",
 		},
 		{
 			"bad digests", "app_id,name,secret,sha256\nshop,a,," + one + "\nshop,b," + one + "," + digest + "\nshop,c,," +
@@ -123,11 +133,13 @@ func TestB11_HostileFiles(t *testing.T) {
 			[]string{
 				"line 2: sha256: want 64 hexadecimal digits", "line 3: secret: want secret or sha256, not both",
 				"line 4: sha256: want the digest of a secret",
-			}, "",
+			},
+			"",
 		},
 		{
 			"secrets in the wrong columns", header + "shop,cs_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG0000000,events,x\n", 0,
-			[]string{"line 2: secret: must have at least 112 bits"}, "",
+			[]string{"line 2: secret: must have at least 112 bits"},
+			"",
 		},
 		{
 			"bad JSON", strings.Join([]string{
@@ -143,7 +155,8 @@ func TestB11_HostileFiles(t *testing.T) {
 				"line 1: secret: the line has this field twice", "line 2: want one object and nothing after it",
 				"line 3: column 19: unknown field; want app_id", "line 4: secret: want a string",
 				"line 5: scopes: want an array of strings", "line 6: name: want no U+FFFD", "line 7: want one object",
-			}, "",
+			},
+			"",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
