@@ -35,8 +35,8 @@ type Batch struct {
 // time, so that the batches of a partition are counted in order. It reads no clock. An Outbox is not safe for
 // concurrent use.
 //
-// A batch keeps its number and its counts once it was sent, so that whoever gets it twice can tell. Counts
-// that were not sent yet are added up.
+// Once a batch was sent, it keeps its number and its counts. So an authority that gets the batch twice
+// recognises it by its number. Counts that are in no batch yet are added up.
 type Outbox struct {
 	partitionOf func(appID string) int
 	lanes       []lane

@@ -12,6 +12,9 @@ import (
 	"github.com/countersign/countersign/services/store"
 )
 
+// patient is how long a store waits for Redis replicas that must confirm.
+const patient = time.Minute
+
 // newReplicatedSystem returns a store in a master with Redis replicas.
 func newReplicatedSystem(t *testing.T, replicas int) (*system, *redistest.Replicated) {
 	t.Helper()
@@ -33,10 +36,12 @@ func (s *system) openOptions(url string, options store.Options) *store.Store {
 // many confirmed it. If fewer confirm it, the change is made all the same.
 func TestWriteQuorum(t *testing.T) {
 	s, group := newReplicatedSystem(t, 2)
-	opened := func(quorum int) *store.Store {
-		return s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), store.Options{WriteQuorum: quorum})
+	opened := func(quorum int, timeout time.Duration) *store.Store {
+		options := store.Options{WriteQuorum: quorum, QuorumTimeout: timeout}
+		return s.openOptions(group.URLFor(redisacl.Authority, redisacl.Authority), options)
 	}
-	none, one, two, three := opened(0), opened(1), opened(2), opened(3)
+	none, one, two, three := opened(0, 0), opened(1, patient), opened(2, patient), opened(3, 0)
+	impatient := opened(2, 0)
 	number := 0
 	change := func(what string, opened *store.Store, wanted, least, most int) store.Result {
 		t.Helper()
@@ -67,7 +72,7 @@ func TestWriteQuorum(t *testing.T) {
 	for _, replica := range group.Replicas() {
 		replica.Pause()
 	}
-	change("replicas that do not answer", two, 2, 0, 0)
+	change("replicas that do not answer", impatient, 2, 0, 0)
 	for _, replica := range group.Replicas() {
 		replica.Resume()
 	}
@@ -85,7 +90,7 @@ func TestQuorumOfALostReply(t *testing.T) {
 	copied := redistest.Start(t, "--replicaof", host+" "+port)
 	awaitInfo(t, redisClient(t, copied.URL()), "replication", "master_link_status", "up")
 	p := startProxy(t, s.redis.Address())
-	opened := s.openOptions(p.url(), store.Options{WriteQuorum: 1})
+	opened := s.openOptions(p.url(), store.Options{WriteQuorum: 1, QuorumTimeout: patient})
 	for name, f := range map[string]fault{"eval": after, "wait": before} {
 		p.spoil(once(name, f, func() {}))
 		result := update(t, opened, call("app", "made", add("lost "+name)))
@@ -111,7 +116,7 @@ func TestQuorumOfAHealing(t *testing.T) {
 	host, port := split(s.redis.Address())
 	copied := redistest.Start(t, "--replicaof", host+" "+port)
 	awaitInfo(t, redisClient(t, copied.URL()), "replication", "master_link_status", "up")
-	options := store.Options{WriteQuorum: 1}
+	options := store.Options{WriteQuorum: 1, QuorumTimeout: patient}
 	healer := store.New(store.Over(s.client, partitions, options), opened.Replica(), options, quiet)
 	if healed := heal(t, healer, partition, k); healed.Durability != (store.Durability{Wanted: 1, Acknowledged: 1}) {
 		t.Errorf("got %+v", healed.Durability)

@@ -143,16 +143,12 @@ func (r *Registry) Floor() (positions []record.Position, known bool, later <-cha
 
 // Settled records that the store has, or has settled, some changes of a partition. Validators that hold them
 // as orphans may not know that yet.
-func (r *Registry) Settled(partition int, tags []record.Tag) {
+func (r *Registry) Settled(partition int, tags map[record.Tag]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	known := map[record.Tag]bool{}
-	for _, tag := range tags {
-		known[tag] = true
-	}
 	for _, m := range r.members {
 		for _, tag := range m.orphans[partition] {
-			if known[tag] {
+			if tags[tag] {
 				m.settled[tag] = true
 			}
 		}

@@ -159,9 +159,9 @@ func TestB08_FloorDoesNotWaitForSettledOrphans(t *testing.T) {
 			}
 		}
 		want("before a healing", false)
-		here.Settled(0, []record.Tag{at(1, 8).Tag, at(1, 9).Tag})
+		here.Settled(0, map[record.Tag]bool{at(1, 8).Tag: true, at(1, 9).Tag: true})
 		want("when one of the two is settled", false)
-		here.Settled(1, []record.Tag{at(1, 9).Tag})
+		here.Settled(1, map[record.Tag]bool{at(1, 9).Tag: true})
 		want("when both are settled", true)
 		if err := back.holdOn(at(2, 5), at(2, 6).Tag); err != nil {
 			t.Fatal(err)

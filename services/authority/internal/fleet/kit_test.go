@@ -147,6 +147,16 @@ func (r *raw) send(m *pb.ReportRequest) (*pb.ReportResponse, error) {
 	return r.stream.Recv()
 }
 
+// heartbeat sends a heartbeat and returns what answers it. The authority sends a floor that has changed by
+// itself, between the answers.
+func (r *raw) heartbeat(sequence uint64) (*pb.ReportResponse, error) {
+	answer, err := r.send(&pb.ReportRequest{Sequence: sequence, DataAge: durationpb.New(0)})
+	for err == nil && answer.GetReceived() == 0 {
+		answer, err = r.stream.Recv()
+	}
+	return answer, err
+}
+
 // metric returns the value of a metric without labels.
 func metric(t *testing.T, address, name string) string {
 	t.Helper()

@@ -43,15 +43,13 @@ func (r *Registry) Offer(ctx context.Context, partition int, links [][]byte) {
 func (r *Registry) Offered(partition int) (links [][]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
+	r.dropOffers(time.Now())
 	for from, o := range r.offers {
 		if from.partition != partition {
 			continue
 		}
-		for link, at := range o.links {
-			if now.Sub(at) <= offerLife {
-				links = append(links, []byte(link))
-			}
+		for link := range o.links {
+			links = append(links, []byte(link))
 		}
 	}
 	return links
@@ -90,9 +88,10 @@ func (r *Registry) takeOffer(news *record.News, now time.Time) {
 		r.offers[from] = o
 	}
 	for _, link := range verified {
-		if _, has := o.links[string(link)]; !has && o.size+len(link) > maxOffered {
-			continue
-		} else if !has {
+		if _, has := o.links[string(link)]; !has {
+			if o.size+len(link) > maxOffered {
+				continue
+			}
 			o.size += len(link)
 		}
 		o.links[string(link)] = now

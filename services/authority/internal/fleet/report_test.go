@@ -193,15 +193,13 @@ func TestReportIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	for sequence := uint64(2); sequence < 20; sequence++ {
-		m := &pb.ReportRequest{Sequence: sequence}
 		if sequence%3 != 0 {
-			if err := r.stream.Send(m); err != nil {
+			if err := r.stream.Send(&pb.ReportRequest{Sequence: sequence}); err != nil {
 				t.Fatal(err)
 			}
 			continue
 		}
-		m.DataAge = durationpb.New(0)
-		answer, err := r.send(m)
+		answer, err := r.heartbeat(sequence)
 		if err != nil || !proto.Equal(answer, &pb.ReportResponse{Received: sequence}) {
 			t.Fatalf("heartbeat: got %v, %v, want its sequence and nothing else", answer, err)
 		}

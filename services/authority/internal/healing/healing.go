@@ -62,7 +62,7 @@ type Fleet interface {
 	Offer(ctx context.Context, partition int, links [][]byte)
 	Offered(partition int) [][]byte
 	// Settled notes that the store has some changes of a partition, or has settled them.
-	Settled(partition int, tags []record.Tag)
+	Settled(partition int, tags map[record.Tag]bool)
 	// Highest returns the cursors of a partition that this authority and the validators have seen last.
 	Highest(partition int) []record.Cursor
 	// Present returns the cursors of a partition at the validators whose lease runs. silent names those of
@@ -248,10 +248,12 @@ func (h *Healer) heal(ctx context.Context, partition int) {
 	began := time.Now()
 	healed, links, err := h.try(ctx, partition)
 	if err == nil {
-		h.tellSettled(partition, links)
-	}
-	if err == nil && healed.Nothing {
-		err = h.settle(ctx, partition, links)
+		// The store has all supplied changes now, or has settled them.
+		settled := h.tags(partition, links)
+		h.fleet.Settled(partition, settled)
+		if healed.Nothing {
+			err = h.settle(ctx, partition, settled)
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -318,14 +320,13 @@ func (h *Healer) try(ctx context.Context, partition int) (store.Healed, [][]byte
 	return healed, links, err
 }
 
-// tellSettled tells the fleet which changes are in the store or settled, after an attempt that had their
-// links.
-func (h *Healer) tellSettled(partition int, links [][]byte) {
-	tags := make([]record.Tag, 0, len(links))
+// tags returns the tags of the links that verify.
+func (h *Healer) tags(partition int, links [][]byte) map[record.Tag]bool {
+	tags := map[record.Tag]bool{}
 	for c := range h.previous(partition, links) {
-		tags = append(tags, c.Tag)
+		tags[c.Tag] = true
 	}
-	h.fleet.Settled(partition, tags)
+	return tags
 }
 
 // offer gives links that do not suffice to the other authorities. Each authority asks only the validators
@@ -344,9 +345,9 @@ func (h *Healer) offer(ctx context.Context, partition int, links [][]byte) {
 }
 
 // settle has the store settle orphans again. It does so when a process still holds orphans after attempts
-// that had nothing to heal for a while. It settles only orphans whose links were used in this attempt. A
-// change whose link did not arrive in time may still be lost.
-func (h *Healer) settle(ctx context.Context, partition int, links [][]byte) error {
+// that had nothing to heal for a while. It settles only orphans whose tags are in supplied: their links were
+// used in this attempt. A change whose link did not arrive in time may still be lost.
+func (h *Healer) settle(ctx context.Context, partition int, supplied map[record.Tag]bool) error {
 	h.mu.Lock()
 	early := h.partitions[partition].pause < settleAfter
 	h.mu.Unlock()
@@ -355,11 +356,7 @@ func (h *Healer) settle(ctx context.Context, partition int, links [][]byte) erro
 	}
 	// The fleet calls Notice while it holds its own mutex. So the healer must not call the fleet while it
 	// holds its mutex.
-	seen := map[record.Tag]bool{}
-	for c := range h.previous(partition, links) {
-		seen[c.Tag] = true
-	}
-	tags := slices.DeleteFunc(h.unsettled(partition), func(tag record.Tag) bool { return !seen[tag] })
+	tags := slices.DeleteFunc(h.unsettled(partition), func(tag record.Tag) bool { return !supplied[tag] })
 	if len(tags) == 0 {
 		return nil
 	}

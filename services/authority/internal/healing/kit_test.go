@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -219,10 +220,10 @@ func (f fleet) Offer(_ context.Context, partition int, links [][]byte) {
 
 func (f fleet) Offered(int) [][]byte { return nil }
 
-func (f fleet) Settled(_ int, tags []record.Tag) {
+func (f fleet) Settled(_ int, tags map[record.Tag]bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.told = append(f.told, tags...)
+	f.told = slices.AppendSeq(f.told, maps.Keys(tags))
 }
 
 func (f fleet) Orphans(int, uint64) []record.Tag {

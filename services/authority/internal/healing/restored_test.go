@@ -45,7 +45,7 @@ type oneValidator struct{ seen record.Cursor }
 func (f *oneValidator) Links(context.Context, int) [][]byte  { return nil }
 func (f *oneValidator) Offer(context.Context, int, [][]byte) {}
 func (f *oneValidator) Offered(int) [][]byte                 { return nil }
-func (f *oneValidator) Settled(int, []record.Tag)            {}
+func (f *oneValidator) Settled(int, map[record.Tag]bool)     {}
 func (f *oneValidator) Highest(int) []record.Cursor          { return []record.Cursor{f.seen} }
 func (f *oneValidator) Present(int, time.Time) ([]record.Cursor, []string) {
 	return []record.Cursor{f.seen}, []string{"v"}

@@ -70,7 +70,7 @@ func (f *fleet) Offered(partition int) (links [][]byte) {
 }
 
 // Settled implements healing.Fleet.
-func (f *fleet) Settled(int, []record.Tag) {}
+func (f *fleet) Settled(int, map[record.Tag]bool) {}
 
 // offerLife is how long offered links are kept.
 const offerLife = 20 * time.Second
