@@ -74,13 +74,19 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 		return nil, err
 	}
 	a := &Adoption{StoreID: codec.StoreID(), Validators: len(reports), codec: codec}
-	heads := make([]record.Cursor, len(reads))
+	heads, known := make([]record.Cursor, len(reads)), t.floorOf(codec)
 	for i, read := range reads {
 		if read.Err != nil {
 			return nil, read.Err
 		}
 		if read.Raw == nil {
 			a.Missing = append(a.Missing, i)
+			// Processes have seen where the lost head was, and would refuse a store that comes before it.
+			end, err := t.endOfLog(ctx, codec, i)
+			if err != nil {
+				return nil, err
+			}
+			known[i] = record.Highest(known[i], end)
 			continue
 		}
 		head, err := codec.OpenHead(i, read.Raw)
@@ -89,10 +95,7 @@ func (t *Tools) PlanAdoption(ctx context.Context, aboveEpoch uint64) (*Adoption,
 				record.KeysOf(i).Head, err)
 		}
 		heads[i] = head.Cursor
-	}
-	known := t.floorOf(codec)
-	for i := range known {
-		known[i] = record.Highest(known[i], heads[i])
+		known[i] = record.Highest(known[i], head.Cursor)
 	}
 	tops, ignored := furthest(reports, known)
 	a.Ignored = listed(ignored)

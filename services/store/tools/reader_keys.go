@@ -117,11 +117,40 @@ func (r *reader) readLog(ctx context.Context, c *contents) error {
 			c.misplaced = append(c.misplaced, id)
 			return nil
 		}
-		data, _ := values[redisfeed.LinkField].(string)
-		start, isStart := values[redisfeed.EpochField].(string)
-		c.log = append(c.log, record.RawEntry{Revision: number, Data: []byte(data + start), EpochStart: isStart})
+		c.log = append(c.log, rawEntry(number, values))
 		return nil
 	})
+}
+
+func rawEntry(revision uint64, values map[string]any) record.RawEntry {
+	data, _ := values[redisfeed.LinkField].(string)
+	start, isStart := values[redisfeed.EpochField].(string)
+	return record.RawEntry{Revision: revision, Data: []byte(data + start), EpochStart: isStart}
+}
+
+// endOfLog returns the highest cursor among the last entries of a log that verify; the zero cursor without
+// any.
+func (t *Tools) endOfLog(ctx context.Context, codec *record.Codec, partition int) (end record.Cursor, err error) {
+	key := record.KeysOf(partition).Log
+	var rows []redis.XMessage
+	err = retry(ctx, func() (err error) {
+		rows, err = t.client.XRevRangeN(ctx, key, "+", "-", page).Result()
+		return err
+	})
+	if redisfeed.IsWrongType(err) {
+		return end, nil
+	}
+	for _, row := range rows {
+		ms, _, _ := strings.Cut(row.ID, "-")
+		revision, err := strconv.ParseUint(ms, 10, 64)
+		if err != nil {
+			continue
+		}
+		if e, err := codec.OpenEntry(partition, rawEntry(revision, row.Values)); err == nil {
+			end = record.Highest(end, e.Cursor)
+		}
+	}
+	return end, err
 }
 
 // exportAudit sends the audit rows up to a number to a sink.

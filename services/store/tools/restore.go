@@ -287,6 +287,13 @@ func (r *restorer) start(partition int, has record.Cursor) (expected headKey, st
 	known[partition] = record.Highest(known[partition], has)
 	if head, err := r.codec.OpenHead(partition, expected.raw); err == nil {
 		known[partition] = record.Highest(known[partition], head.Cursor)
+	} else if !r.foreign {
+		// Processes have seen where the lost head was, and would refuse a store that comes before it.
+		last, err := r.endOfLog(r.ctx, r.codec, partition)
+		if err != nil {
+			return expected, start, err
+		}
+		known[partition] = record.Highest(known[partition], last)
 	}
 	tops, _ := furthest(r.validators, known)
 	start, err = above(known[partition], tops[partition], record.Cursor{Epoch: r.options.AboveEpoch})
