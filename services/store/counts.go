@@ -20,8 +20,9 @@ const (
 	// the number of an instance's last batch.
 	countsLife = 36 * 24 * time.Hour
 	batchLife  = 48 * time.Hour
-
-	coverageKey = "csu:coverage"
+	// CoverageSince is the field of the coverage that says since when the coverage is kept. No instance has it.
+	// Without it, Begin sets it anew.
+	CoverageSince = "since"
 )
 
 //go:embed counts.lua
@@ -32,11 +33,21 @@ var countsScript string
 //
 // All keys of a partition share the hash tag of the store's partition. For each app there is a hash, for each
 // start of a validator a string with the number of the last batch that was added. One hash has how far the
-// counts of each start of a validator are complete.
-type Counts struct{ client *redisfeed.Client }
+// counts of each start of a validator are complete. Each partition, and this hash, have the time since when
+// nothing in them was lost: without it, a Redis that was emptied would pass for one without traffic.
+type Counts struct {
+	client *redisfeed.Client
+	prefix string
+}
 
-// NewCounts returns the counts in a Redis. The caller closes the client.
-func NewCounts(client *redisfeed.Client) *Counts { return &Counts{client} }
+// NewCounts returns the counts of a store in a Redis, which the counts of other stores may share. The caller
+// closes the client.
+func NewCounts(client *redisfeed.Client, storeID string) *Counts {
+	return &Counts{client, countsPrefix(storeID)}
+}
+
+// countsPrefix begins the names of all keys. Eight digits of the random id tell the stores of one Redis apart.
+func countsPrefix(storeID string) string { return "csu:" + storeID[:min(len(storeID), 8)] + ":" }
 
 // AppCounts are the counts of an app. The store does not know the form of the values.
 type AppCounts struct {
@@ -63,15 +74,27 @@ type CountsWrite struct {
 	Apps []AppCounts
 	// Version is the new version of all apps.
 	Version string
+	// Now is the time of the write. Lost says that earlier counts of the partition are known to be lost, so
+	// that the partition's counts are complete only from Now on.
+	Now  time.Time
+	Lost bool
 }
 
-func countsKey(partition int) string { return fmt.Sprintf("csu:{cs%02d}:", partition) }
-
-func appCountsKey(partition int, appID string) string { return countsKey(partition) + "app:" + appID }
-
-func lastBatchKey(partition int, instanceID string) string {
-	return countsKey(partition) + "seen:" + instanceID
+func (c *Counts) partitionKey(partition int) string {
+	return fmt.Sprintf("%s{cs%02d}:", c.prefix, partition)
 }
+
+func (c *Counts) appKey(partition int, appID string) string {
+	return c.partitionKey(partition) + "app:" + appID
+}
+
+func (c *Counts) lastBatchKey(partition int, instanceID string) string {
+	return c.partitionKey(partition) + "seen:" + instanceID
+}
+
+func (c *Counts) sinceKey(partition int) string { return c.partitionKey(partition) + "since" }
+
+func (c *Counts) coverageKey() string { return c.prefix + "coverage" }
 
 // Look reads the last batches of some instances, and the running counts of some apps, in one round trip. The
 // results are in the order of the arguments.
@@ -82,10 +105,10 @@ func (c *Counts) Look(ctx context.Context, partition int, instances, apps []stri
 	found := make([]*redis.SliceCmd, len(apps))
 	err = c.pipelined(ctx, partition, func(ctx context.Context, pipe redis.Pipeliner) {
 		for i, id := range instances {
-			seen[i] = pipe.Get(ctx, lastBatchKey(partition, id))
+			seen[i] = pipe.Get(ctx, c.lastBatchKey(partition, id))
 		}
 		for i, id := range apps {
-			found[i] = pipe.HMGet(ctx, appCountsKey(partition, id), "v", "h")
+			found[i] = pipe.HMGet(ctx, c.appKey(partition, id), "v", "h")
 		}
 	})
 	if err != nil {
@@ -119,18 +142,35 @@ func lastBatch(cmd *redis.StringCmd) (uint64, error) {
 	return number, nil
 }
 
-// Read reads all counts of some apps. The results are in the order of the arguments.
-func (c *Counts) Read(ctx context.Context, partition int, apps []string) ([]AppCounts, error) {
+// Read reads all counts of some apps, and since when nothing of the partition's counts was lost: zero when
+// that is not known. The results are in the order of the arguments.
+func (c *Counts) Read(ctx context.Context, partition int, apps []string) (counts []AppCounts, since time.Time, err error) {
 	found := make([]*redis.SliceCmd, len(apps))
-	err := c.pipelined(ctx, partition, func(ctx context.Context, pipe redis.Pipeliner) {
+	var mark *redis.StringCmd
+	err = c.pipelined(ctx, partition, func(ctx context.Context, pipe redis.Pipeliner) {
+		mark = pipe.Get(ctx, c.sinceKey(partition))
 		for i, id := range apps {
-			found[i] = pipe.HMGet(ctx, appCountsKey(partition, id), "v", "h", "p", "d")
+			found[i] = pipe.HMGet(ctx, c.appKey(partition, id), "v", "h", "p", "d")
 		}
 	})
 	if err != nil {
-		return nil, err
+		return nil, since, err
 	}
-	return appCounts(apps, found)
+	text, err := mark.Result()
+	if err != nil && !errors.Is(err, redis.Nil) && !redisfeed.IsWrongType(err) {
+		return nil, since, err
+	}
+	counts, err = appCounts(apps, found)
+	return counts, sinceOf(text), err
+}
+
+// sinceOf reads a time in milliseconds since the Unix epoch. It is zero for anything else.
+func sinceOf(text string) time.Time {
+	millis, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || millis <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(millis).UTC()
 }
 
 // appCounts returns what the HMGETs of some apps have read. A key of another type counts as missing: the next
@@ -166,7 +206,7 @@ func appCounts(apps []string, found []*redis.SliceCmd) ([]AppCounts, error) {
 func (c *Counts) pipelined(ctx context.Context, partition int, queue func(context.Context, redis.Pipeliner)) error {
 	ctx, cancel := context.WithTimeout(ctx, countsTimeout)
 	defer cancel()
-	return c.client.OnMaster(ctx, countsKey(partition), func(conn *redis.Conn) error {
+	return c.client.OnMaster(ctx, c.partitionKey(partition), func(conn *redis.Conn) error {
 		pipe := conn.Pipeline()
 		queue(ctx, pipe)
 		_, err := pipe.Exec(ctx)
@@ -183,19 +223,21 @@ func (c *Counts) pipelined(ctx context.Context, partition int, queue func(contex
 func (c *Counts) Write(ctx context.Context, w CountsWrite) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, countsTimeout)
 	defer cancel()
-	keys := make([]string, 0, len(w.Before)+len(w.Apps))
-	args := make([]any, 0, 4+2*len(w.Before)+8*len(w.Apps))
-	args = append(args, len(w.Before), int(batchLife/time.Second), int(countsLife/time.Second), w.Version)
+	keys := make([]string, 0, 1+len(w.Before)+len(w.Apps))
+	args := make([]any, 0, 6+2*len(w.Before)+8*len(w.Apps))
+	keys = append(keys, c.sinceKey(w.Partition))
+	args = append(args, len(w.Before), int(batchLife/time.Second), int(countsLife/time.Second), w.Version, w.Now.UnixMilli(),
+		w.Lost)
 	for i, before := range w.Before {
 		expected := ""
 		if before.Number > 0 {
 			expected = strconv.FormatUint(before.Number, 10)
 		}
-		keys = append(keys, lastBatchKey(w.Partition, before.InstanceID))
+		keys = append(keys, c.lastBatchKey(w.Partition, before.InstanceID))
 		args = append(args, expected, strconv.FormatUint(w.After[i].Number, 10))
 	}
 	for _, app := range w.Apps {
-		keys = append(keys, appCountsKey(w.Partition, app.AppID))
+		keys = append(keys, c.appKey(w.Partition, app.AppID))
 		var pairs []any
 		for field, value := range map[string][]byte{"h": app.Running, "p": app.Hours, "d": app.Days} {
 			if value != nil {
@@ -221,32 +263,69 @@ func (c *Counts) Write(ctx context.Context, w CountsWrite) (done bool, err error
 	return done, writing(err)
 }
 
-// cover sets how far the counts of an instance are complete. A final value is not replaced by another one.
-// KEYS: the coverage. ARGV: 1 instance, 2 value, 3 the text that final values contain
+// Begin says since when counts are kept, wherever Redis does not say so yet.
+func (c *Counts) Begin(ctx context.Context, partitions int, since time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, countsTimeout)
+	defer cancel()
+	for partition := range partitions {
+		err := c.client.OnMaster(ctx, c.partitionKey(partition), func(conn *redis.Conn) error {
+			return conn.Do(ctx, "set", c.sinceKey(partition), since.UnixMilli(), "nx").Err()
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return c.onCoverage(ctx, func(ctx context.Context, conn *redis.Conn) error {
+		return conn.Eval(ctx, begin, []string{c.coverageKey()}, CoverageSince, since.UnixMilli()).Err()
+	})
+}
+
+// begin sets a field that is missing. KEYS: the hash. ARGV: 1 field, 2 value
+const begin = `
+if not redis.call('HGET', KEYS[1], ARGV[1]) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+end
+return 1
+`
+
+// Keep makes Redis remember the last batches of some instances for another 48 hours, although they add none.
+func (c *Counts) Keep(ctx context.Context, partition int, instances []string) error {
+	return c.pipelined(ctx, partition, func(ctx context.Context, pipe redis.Pipeliner) {
+		for _, id := range instances {
+			pipe.Expire(ctx, c.lastBatchKey(partition, id), batchLife)
+		}
+	})
+}
+
+// cover sets how far the counts of an instance are complete, unless what is held begins with a higher
+// character. KEYS: the coverage. ARGV: 1 instance, 2 value
 const cover = `
 local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held and string.find(held, ARGV[3], 1, true) and not string.find(ARGV[2], ARGV[3], 1, true) then
+if held and string.byte(held) and string.byte(held) > string.byte(ARGV[2]) then
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 `
 
-// Cover stores how far the counts of an instance are complete. A value that contains the text final is not
-// replaced by one that does not.
-func (c *Counts) Cover(ctx context.Context, instanceID string, value []byte, final string) error {
+// Cover stores how far the counts of an instance are complete. A value does not replace one whose first
+// character is higher.
+func (c *Counts) Cover(ctx context.Context, instanceID string, value []byte) error {
 	return c.onCoverage(ctx, func(ctx context.Context, conn *redis.Conn) error {
-		return conn.Eval(ctx, cover, []string{coverageKey}, instanceID, value, final).Err()
+		return conn.Eval(ctx, cover, []string{c.coverageKey()}, instanceID, value).Err()
 	})
 }
 
-// Covered returns what Cover has stored, by instance.
-func (c *Counts) Covered(ctx context.Context) (all map[string]string, err error) {
+// Covered returns what Cover has stored, by instance, and since when nothing of it was lost: zero when that is
+// not known.
+func (c *Counts) Covered(ctx context.Context) (all map[string]string, since time.Time, err error) {
 	err = c.onCoverage(ctx, func(ctx context.Context, conn *redis.Conn) (err error) {
-		all, err = conn.HGetAll(ctx, coverageKey).Result()
+		all, err = conn.HGetAll(ctx, c.coverageKey()).Result()
 		return err
 	})
-	return all, err
+	since = sinceOf(all[CoverageSince])
+	delete(all, CoverageSince)
+	return all, since, err
 }
 
 // Uncover removes what Cover has stored for some instances.
@@ -255,13 +334,13 @@ func (c *Counts) Uncover(ctx context.Context, instances []string) error {
 		return nil
 	}
 	return c.onCoverage(ctx, func(ctx context.Context, conn *redis.Conn) error {
-		return conn.HDel(ctx, coverageKey, instances...).Err()
+		return conn.HDel(ctx, c.coverageKey(), instances...).Err()
 	})
 }
 
 func (c *Counts) onCoverage(ctx context.Context, call func(context.Context, *redis.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, countsTimeout)
 	defer cancel()
-	err := c.client.OnMaster(ctx, coverageKey, func(conn *redis.Conn) error { return call(ctx, conn) })
-	return redisfeed.Typed(coverageKey, "hash", err)
+	err := c.client.OnMaster(ctx, c.coverageKey(), func(conn *redis.Conn) error { return call(ctx, conn) })
+	return redisfeed.Typed(c.coverageKey(), "hash", err)
 }

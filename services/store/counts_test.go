@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +41,7 @@ func first(partition int) store.CountsWrite {
 			{AppID: "a", Running: []byte("running\x00a"), Hours: []byte("hours a"), Days: []byte("days a")},
 			{AppID: "b", Running: []byte("running b")},
 		},
-		Version: "first",
+		Version: "first", Now: time.Now(),
 	}
 }
 
@@ -50,7 +49,7 @@ func first(partition int) store.CountsWrite {
 // nothing. A repetition of the same write changes nothing.
 func TestB21_CountsAreWrittenOnce(t *testing.T) {
 	countsRedis(t, func(t *testing.T, client *redisfeed.Client) {
-		counts := store.NewCounts(client)
+		counts := store.NewCounts(client, "0123456789abcdef")
 		write := func(w store.CountsWrite) bool { return check.Must(counts.Write(t.Context(), w))(t) }
 		for _, partition := range []int{0, 5} {
 			if !write(first(partition)) {
@@ -87,7 +86,8 @@ func TestB21_CountsAreWrittenOnce(t *testing.T) {
 		if !write(next) {
 			t.Error("the next write is not made")
 		}
-		found = check.Must(counts.Read(t.Context(), 5, []string{"a", "b"}))(t)
+		found, _, err = counts.Read(t.Context(), 5, []string{"a", "b"})
+		check.NoError(t, err)
 		if a, b := found[0], found[1]; a.Version != "second" || len(a.Running) != 0 || string(a.Hours) != "hours a" ||
 			string(a.Days) != "days a" || b.Version != "first" || string(b.Running) != "running b" || b.Hours != nil {
 			t.Errorf("%+v", found)
@@ -102,9 +102,9 @@ func TestB21_CountsAreWrittenOnce(t *testing.T) {
 func TestB21_CountsExpire(t *testing.T) {
 	server := redistest.Start(t)
 	client := redisClient(t, server.URL())
-	check.Must(store.NewCounts(client).Write(t.Context(), first(5)))(t)
+	check.Must(store.NewCounts(client, "0123456789abcdef").Write(t.Context(), first(5)))(t)
 	for key, want := range map[string]time.Duration{
-		"csu:{cs05}:app:a": 36 * 24 * time.Hour, "csu:{cs05}:app:b": 36 * 24 * time.Hour, "csu:{cs05}:seen:one": 48 * time.Hour,
+		"csu:01234567:{cs05}:app:a": 36 * 24 * time.Hour, "csu:01234567:{cs05}:app:b": 36 * 24 * time.Hour, "csu:01234567:{cs05}:seen:one": 48 * time.Hour,
 	} {
 		if life := check.Must(client.TTL(t.Context(), key).Result())(t); life > want || life < want-time.Hour {
 			t.Errorf("%s lives for %v, want %v", key, life, want)
@@ -115,9 +115,10 @@ func TestB21_CountsExpire(t *testing.T) {
 // TestB21_StrangeKeysGiveWay: a key of another type does not stop the counts of its app, nor those of others.
 func TestB21_StrangeKeysGiveWay(t *testing.T) {
 	countsRedis(t, func(t *testing.T, client *redisfeed.Client) {
-		counts := store.NewCounts(client)
-		check.NoError(t, client.Set(t.Context(), "csu:{cs05}:app:a", "x", 0).Err())
-		check.NoError(t, client.HSet(t.Context(), "csu:{cs05}:seen:one", "x", "x").Err())
+		counts := store.NewCounts(client, "0123456789abcdef")
+		check.NoError(t, client.Set(t.Context(), "csu:01234567:{cs05}:app:a", "x", 0).Err())
+		check.NoError(t, client.HSet(t.Context(), "csu:01234567:{cs05}:seen:one", "x", "x").Err())
+		check.NoError(t, client.HSet(t.Context(), "csu:01234567:{cs05}:since", "x", "x").Err())
 		check.Eventually(t, "the write", func() error {
 			_, _, err := counts.Look(t.Context(), 5, []string{"one", "two"}, []string{"a", "b"})
 			check.NoError(t, err)
@@ -126,8 +127,9 @@ func TestB21_StrangeKeysGiveWay(t *testing.T) {
 			}
 			return nil
 		})
-		if found := check.Must(counts.Read(t.Context(), 5, []string{"a"}))(t); string(found[0].Days) != "days a" {
-			t.Errorf("%+v", found)
+		found, since, err := counts.Read(t.Context(), 5, []string{"a"})
+		if err != nil || string(found[0].Days) != "days a" || since.IsZero() {
+			t.Errorf("%+v since %v, %v", found, since, err)
 		}
 	})
 }
@@ -143,7 +145,7 @@ func TestB21_FullRedisTakesNoPart(t *testing.T) {
 			} else {
 				check.NoError(t, admin.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
 			}
-			counts := store.NewCounts(redisClient(t, server.URLFor(redisacl.Authority)))
+			counts := store.NewCounts(redisClient(t, server.URLFor(redisacl.Authority)), "0123456789abcdef")
 			w := first(5)
 			w.Apps[1].Running = bytes.Repeat([]byte{1}, 1<<20)
 			if done, err := counts.Write(t.Context(), w); done || err == nil {
@@ -156,21 +158,86 @@ func TestB21_FullRedisTakesNoPart(t *testing.T) {
 	}
 }
 
-// TestB21_TheEndOfCountsStays: that an instance's counts are complete is not overwritten by an earlier state.
+// TestB21_TheEndOfCountsStays: of an instance, a value is not overwritten by one whose first character is lower.
 func TestB21_TheEndOfCountsStays(t *testing.T) {
 	countsRedis(t, func(t *testing.T, client *redisfeed.Client) {
-		counts := store.NewCounts(client)
-		for _, value := range []string{`{"n":1}`, `{"n":2,"final":true}`, `{"n":1}`, `{"n":3,"final":true}`, `{"n":2}`} {
-			check.NoError(t, counts.Cover(t.Context(), "one", []byte(value), `,"final":true`))
+		counts := store.NewCounts(client, "0123456789abcdef")
+		for _, value := range []string{`1{"n":1}`, `2{"n":2}`, `1{"n":1}`, `2{"n":3}`, `0{"n":2}`} {
+			check.NoError(t, counts.Cover(t.Context(), "one", []byte(value)))
 		}
-		check.NoError(t, counts.Cover(t.Context(), "two", []byte(`{"n":1}`), `,"final":true`))
-		all := check.Must(counts.Covered(t.Context()))(t)
-		if len(all) != 2 || !strings.Contains(all["one"], `"n":3`) || all["two"] != `{"n":1}` {
-			t.Errorf("%v", all)
+		check.NoError(t, counts.Cover(t.Context(), "two", []byte(`0{"n":1}`)))
+		all, since, err := counts.Covered(t.Context())
+		if err != nil || len(all) != 2 || all["one"] != `2{"n":3}` || all["two"] != `0{"n":1}` || !since.IsZero() {
+			t.Errorf("%v since %v, %v", all, since, err)
 		}
 		check.NoError(t, counts.Uncover(t.Context(), []string{"one", "none"}))
-		if all := check.Must(counts.Covered(t.Context()))(t); len(all) != 1 {
+		if all, _, _ := counts.Covered(t.Context()); len(all) != 1 {
 			t.Errorf("%v", all)
 		}
 	})
+}
+
+// TestB21_CountsBegin: each partition, and the coverage, say since when nothing was lost. The first time stays,
+// until a loss is known or the mark itself is lost.
+func TestB21_CountsBegin(t *testing.T) {
+	countsRedis(t, func(t *testing.T, client *redisfeed.Client) {
+		counts := store.NewCounts(client, "0123456789abcdef")
+		at := func(minute int) time.Time { return time.Date(2026, 1, 2, 3, minute, 0, 0, time.UTC) }
+		begun := func(want ...time.Time) {
+			t.Helper()
+			for partition, want := range want[1:] {
+				if _, since, err := counts.Read(t.Context(), partition, []string{"a"}); err != nil || !since.Equal(want) {
+					t.Errorf("partition %d: since %v, %v, want %v", partition, since, err, want)
+				}
+			}
+			if _, since, err := counts.Covered(t.Context()); err != nil || !since.Equal(want[0]) {
+				t.Errorf("coverage: since %v, %v, want %v", since, err, want[0])
+			}
+		}
+		never := time.Time{}
+		begun(never, never, never)
+		w := first(1)
+		w.Now = at(1)
+		check.Must(counts.Write(t.Context(), w))(t)
+		begun(never, never, at(1))
+		check.NoError(t, counts.Begin(t.Context(), 2, at(2)))
+		check.NoError(t, counts.Begin(t.Context(), 2, at(3)))
+		begun(at(2), at(2), at(1))
+		lost := first(1)
+		lost.Before, lost.Apps, lost.Now, lost.Lost = lost.After, nil, at(4), true
+		check.Must(counts.Write(t.Context(), lost))(t)
+		begun(at(2), at(2), at(4))
+		lost.Now = at(1) // by a clock that is behind
+		check.Must(counts.Write(t.Context(), lost))(t)
+		begun(at(2), at(2), at(4))
+	})
+}
+
+// TestB21_StoresShareARedis: the counts of two stores in one Redis are apart.
+func TestB21_StoresShareARedis(t *testing.T) {
+	client := redisClient(t, redistest.Start(t).URL())
+	one, other := store.NewCounts(client, "0123456789abcdef"), store.NewCounts(client, "fedcba9876543210")
+	check.Must(one.Write(t.Context(), first(5)))(t)
+	check.NoError(t, one.Begin(t.Context(), 6, time.Now()))
+	check.NoError(t, one.Cover(t.Context(), "one", []byte("1")))
+	last, found, err := other.Look(t.Context(), 5, []string{"one"}, []string{"a"})
+	if err != nil || last[0].Number != 0 || found[0].Version != "" {
+		t.Errorf("%v, %v, %v", last, found, err)
+	}
+	if all, since, err := other.Covered(t.Context()); err != nil || len(all) > 0 || !since.IsZero() {
+		t.Errorf("%v since %v, %v", all, since, err)
+	}
+}
+
+// TestB21_LastBatchesAreKept: the number of an instance's last batch outlives two days without a batch.
+func TestB21_LastBatchesAreKept(t *testing.T) {
+	client := redisClient(t, redistest.Start(t).URL())
+	counts := store.NewCounts(client, "0123456789abcdef")
+	check.Must(counts.Write(t.Context(), first(5)))(t)
+	const key = "csu:01234567:{cs05}:seen:one"
+	check.NoError(t, client.Expire(t.Context(), key, time.Minute).Err())
+	check.NoError(t, counts.Keep(t.Context(), 5, []string{"none", "one"}))
+	if life := check.Must(client.TTL(t.Context(), key).Result())(t); life < 47*time.Hour {
+		t.Errorf("it lives for %v", life)
+	}
 }

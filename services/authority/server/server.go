@@ -208,7 +208,7 @@ func (s *Server) follow(ctx context.Context) error {
 	group.Go(func() error { return r.Run(ctx) })
 	group.Go(func() error { s.floor.keep(ctx, r, s.config); return nil })
 	group.Go(func() error { return s.followFleet(ctx, r, opened) })
-	group.Go(func() error { return s.countUsage(ctx, r, meta.Partitions) })
+	group.Go(func() error { return s.countUsage(ctx, r) })
 	group.Go(func() error { return s.keepUp(ctx, opened) })
 	group.Go(func() error {
 		keys := func(ctx context.Context, partition int) ([]string, error) {

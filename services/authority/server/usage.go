@@ -12,10 +12,11 @@ import (
 )
 
 // countUsage adds the usage counts of validators until ctx ends.
-func (s *Server) countUsage(ctx context.Context, r *replica.Replica, partitions int) error {
+func (s *Server) countUsage(ctx context.Context, r *replica.Replica) error {
+	meta := r.Codec().Meta()
 	counts := ledger.New(ledger.Config{
-		Storage: store.NewCounts(s.usage), Partitions: partitions, Apps: ledger.OfTable(r.Table()), KnownScope: knownScope,
-		Metrics: s.counts, Log: s.config.Log,
+		Storage: store.NewCounts(s.usage, meta.StoreID), Partitions: meta.Partitions, StoreCreated: meta.CreateTime,
+		Apps: ledger.OfTable(r.Table()), KnownScope: knownScope, Metrics: s.counts, Log: s.config.Log,
 	})
 	s.fleet.OpenUsage(counts)
 	s.evidence.Open(evidence.CountsOf(counts))

@@ -41,8 +41,16 @@ type handover struct {
 	mu      sync.Mutex
 	storeID string
 	outbox  *usage.Outbox // nil until a store is followed
-	due     time.Time     // of the next take
+	// before is the outbox of the store that was followed before, since its numbers go on if it is followed
+	// again.
+	before struct {
+		storeID string
+		outbox  *usage.Outbox
+	}
+	due     time.Time // of the next take
 	dropped uint64
+	// droppedUntil is a time after which no dropped decision was made.
+	droppedUntil time.Time
 	// sent is when the first batch was sent, and heard whether any authority has ever answered one.
 	sent  time.Time
 	heard bool
@@ -57,7 +65,7 @@ func newHandover(counter *usage.Counter, clock replica.WallClock) *handover {
 	return &handover{counter: counter, clock: clock, answered: make(chan struct{}, 1)}
 }
 
-// open prepares for a stream about a store. Batches of another store are given up, because this store's
+// open prepares for a stream about a store. Batches of another store stay behind, because this store's
 // authorities do not know its apps.
 func (h *handover) open(of *replica.Replica) {
 	if h.counter == nil {
@@ -66,7 +74,12 @@ func (h *handover) open(of *replica.Replica) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if codec := of.Codec(); h.outbox == nil || h.storeID != codec.StoreID() {
-		h.storeID, h.outbox = codec.StoreID(), usage.NewOutbox(codec.Partitions(), codec.PartitionOf)
+		last := h.before
+		h.before.storeID, h.before.outbox = h.storeID, h.outbox
+		if h.outbox = last.outbox; h.outbox == nil || last.storeID != codec.StoreID() {
+			h.outbox = usage.NewOutbox(codec.Partitions(), codec.PartitionOf)
+		}
+		h.storeID = codec.StoreID()
 	}
 	h.outbox.Reconnected()
 	h.tell()
@@ -88,7 +101,9 @@ func (h *handover) take(late time.Duration) {
 		all := len(counts) < room
 		h.mu.Lock()
 		h.outbox.Put(counts, all, before)
-		h.dropped = dropped
+		if dropped > h.dropped {
+			h.dropped, h.droppedUntil = dropped, h.clock.At(time.Now())
+		}
 		h.tell()
 		h.mu.Unlock()
 		if all {
@@ -196,6 +211,9 @@ func (h *handover) tell() {
 	p := &countersignv1.UsageProgress{Dropped: h.dropped, Final: h.final}
 	if until := h.outbox.CompleteUntil(); !until.IsZero() {
 		p.CompleteUntil = timestamppb.New(until)
+	}
+	if h.dropped > 0 {
+		p.DroppedUntil = timestamppb.New(h.droppedUntil)
 	}
 	h.told.Store(p)
 }

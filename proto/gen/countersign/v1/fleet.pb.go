@@ -376,7 +376,10 @@ type UsageProgress struct {
 	// their counts in time.
 	Dropped uint64 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	// True when the validator has stopped deciding, so that no further counts will follow.
-	Final         bool `protobuf:"varint,3,opt,name=final,proto3" json:"final,omitempty"`
+	Final bool `protobuf:"varint,3,opt,name=final,proto3" json:"final,omitempty"`
+	// A time, by the validator's clock, after which none of the dropped decisions was made. Absent when none was
+	// dropped.
+	DroppedUntil  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=dropped_until,json=droppedUntil,proto3" json:"dropped_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -430,6 +433,13 @@ func (x *UsageProgress) GetFinal() bool {
 		return x.Final
 	}
 	return false
+}
+
+func (x *UsageProgress) GetDroppedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DroppedUntil
+	}
+	return nil
 }
 
 // ClockReading is one moment, read from two clocks of one process.
@@ -1548,11 +1558,12 @@ const file_countersign_v1_fleet_proto_rawDesc = "" +
 	"\x05clock\x18\x10 \x01(\v2\x1c.countersign.v1.ClockReadingR\x05clock\x12\x1f\n" +
 	"\vpast_begins\x18\x11 \x03(\x04R\n" +
 	"pastBegins\x12D\n" +
-	"\x0eusage_progress\x18\x12 \x01(\v2\x1d.countersign.v1.UsageProgressR\rusageProgress\"\x82\x01\n" +
+	"\x0eusage_progress\x18\x12 \x01(\v2\x1d.countersign.v1.UsageProgressR\rusageProgress\"\xc3\x01\n" +
 	"\rUsageProgress\x12A\n" +
 	"\x0ecomplete_until\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteUntil\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x14\n" +
-	"\x05final\x18\x03 \x01(\bR\x05final\"\x89\x01\n" +
+	"\x05final\x18\x03 \x01(\bR\x05final\x12?\n" +
+	"\rdropped_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fdroppedUntil\"\x89\x01\n" +
 	"\fClockReading\x127\n" +
 	"\twall_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\x12@\n" +
 	"\x0emonotonic_time\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rmonotonicTime\";\n" +
@@ -1715,38 +1726,39 @@ var file_countersign_v1_fleet_proto_depIdxs = []int32{
 	4,  // 7: countersign.v1.ReportRequest.clock:type_name -> countersign.v1.ClockReading
 	3,  // 8: countersign.v1.ReportRequest.usage_progress:type_name -> countersign.v1.UsageProgress
 	18, // 9: countersign.v1.UsageProgress.complete_until:type_name -> google.protobuf.Timestamp
-	18, // 10: countersign.v1.ClockReading.wall_time:type_name -> google.protobuf.Timestamp
-	17, // 11: countersign.v1.ClockReading.monotonic_time:type_name -> google.protobuf.Duration
-	8,  // 12: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
-	19, // 13: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
-	20, // 14: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
-	18, // 15: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
-	16, // 16: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
-	18, // 17: countersign.v1.ReportResponse.wall_time:type_name -> google.protobuf.Timestamp
-	11, // 18: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
-	18, // 19: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
-	0,  // 20: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
-	18, // 21: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
-	17, // 22: countersign.v1.ReceiptEntry.clock_skew:type_name -> google.protobuf.Duration
-	18, // 23: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
-	17, // 24: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
-	16, // 25: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
-	1,  // 26: countersign.v1.Validator.state:type_name -> countersign.v1.ValidatorState
-	17, // 27: countersign.v1.Validator.report_age:type_name -> google.protobuf.Duration
-	17, // 28: countersign.v1.Validator.fenced_after:type_name -> google.protobuf.Duration
-	17, // 29: countersign.v1.Validator.clock_skew:type_name -> google.protobuf.Duration
-	16, // 30: countersign.v1.ValidatorRecord.cursors:type_name -> countersign.v1.Position
-	4,  // 31: countersign.v1.ValidatorRecord.clock:type_name -> countersign.v1.ClockReading
-	13, // 32: countersign.v1.FleetMembers.members:type_name -> countersign.v1.ValidatorRecord
-	13, // 33: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
-	6,  // 34: countersign.v1.FleetNews.links:type_name -> countersign.v1.LinkBatch
-	2,  // 35: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
-	9,  // 36: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
-	36, // [36:37] is the sub-list for method output_type
-	35, // [35:36] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	18, // 10: countersign.v1.UsageProgress.dropped_until:type_name -> google.protobuf.Timestamp
+	18, // 11: countersign.v1.ClockReading.wall_time:type_name -> google.protobuf.Timestamp
+	17, // 12: countersign.v1.ClockReading.monotonic_time:type_name -> google.protobuf.Duration
+	8,  // 13: countersign.v1.UsageBatch.counts:type_name -> countersign.v1.UsageCount
+	19, // 14: countersign.v1.UsageCount.scope:type_name -> countersign.v1.Scope
+	20, // 15: countersign.v1.UsageCount.reason:type_name -> countersign.v1.Reason
+	18, // 16: countersign.v1.UsageCount.minute:type_name -> google.protobuf.Timestamp
+	16, // 17: countersign.v1.ReportResponse.floor:type_name -> countersign.v1.Position
+	18, // 18: countersign.v1.ReportResponse.wall_time:type_name -> google.protobuf.Timestamp
+	11, // 19: countersign.v1.Receipt.validators:type_name -> countersign.v1.ReceiptEntry
+	18, // 20: countersign.v1.Receipt.commit_time:type_name -> google.protobuf.Timestamp
+	0,  // 21: countersign.v1.ReceiptEntry.state:type_name -> countersign.v1.PropagationState
+	18, // 22: countersign.v1.ReceiptEntry.report_time:type_name -> google.protobuf.Timestamp
+	17, // 23: countersign.v1.ReceiptEntry.clock_skew:type_name -> google.protobuf.Duration
+	18, // 24: countersign.v1.Validator.report_time:type_name -> google.protobuf.Timestamp
+	17, // 25: countersign.v1.Validator.data_age:type_name -> google.protobuf.Duration
+	16, // 26: countersign.v1.Validator.cursors:type_name -> countersign.v1.Position
+	1,  // 27: countersign.v1.Validator.state:type_name -> countersign.v1.ValidatorState
+	17, // 28: countersign.v1.Validator.report_age:type_name -> google.protobuf.Duration
+	17, // 29: countersign.v1.Validator.fenced_after:type_name -> google.protobuf.Duration
+	17, // 30: countersign.v1.Validator.clock_skew:type_name -> google.protobuf.Duration
+	16, // 31: countersign.v1.ValidatorRecord.cursors:type_name -> countersign.v1.Position
+	4,  // 32: countersign.v1.ValidatorRecord.clock:type_name -> countersign.v1.ClockReading
+	13, // 33: countersign.v1.FleetMembers.members:type_name -> countersign.v1.ValidatorRecord
+	13, // 34: countersign.v1.FleetNews.records:type_name -> countersign.v1.ValidatorRecord
+	6,  // 35: countersign.v1.FleetNews.links:type_name -> countersign.v1.LinkBatch
+	2,  // 36: countersign.v1.FleetService.Report:input_type -> countersign.v1.ReportRequest
+	9,  // 37: countersign.v1.FleetService.Report:output_type -> countersign.v1.ReportResponse
+	37, // [37:38] is the sub-list for method output_type
+	36, // [36:37] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_countersign_v1_fleet_proto_init() }

@@ -20,6 +20,7 @@ const readTimeout = 3 * time.Second
 type History interface {
 	Sums(since time.Time) (sums []ledger.Sum, from time.Time)
 	LastUses() []ledger.LastUse
+	Counted() ledger.Counted
 }
 
 // Counts reads the usage counts. It must be safe for concurrent use. Without counts of an app, App returns a
@@ -27,7 +28,7 @@ type History interface {
 type Counts interface {
 	App(ctx context.Context, appID string) (History, error)
 	Apps(ctx context.Context, partition int, appIDs []string) (map[string]History, error)
-	Coverage(ctx context.Context) ([]ledger.Coverage, error)
+	Coverage(ctx context.Context) (all []ledger.Coverage, since time.Time, err error)
 }
 
 // Members lists the validators of the fleet; see fleet.Service.
@@ -112,12 +113,13 @@ func (s *Source) Fleet(ctx context.Context) (readiness.Fleet, error) {
 		return readiness.Fleet{}, err
 	}
 	var covered readiness.Fleet
-	if covered.Coverage, err = counts.Coverage(ctx); err != nil {
+	if covered.Coverage, covered.Since, err = counts.Coverage(ctx); err != nil {
 		return readiness.Fleet{}, err
 	}
 	for _, i := range instances {
 		covered.Validators = append(covered.Validators, readiness.Validator{
-			ID: i.ID, InstanceID: i.InstanceID, Start: i.Start, Ahead: i.Ahead, Heard: i.Heard, Live: i.Reporting,
+			ID: i.ID, InstanceID: i.InstanceID, Start: i.Start, Ahead: i.Ahead, ClockKnown: i.ClockKnown, Heard: i.Heard,
+			Live: i.Reporting,
 		})
 	}
 	return covered, nil
@@ -127,7 +129,7 @@ func (s *Source) Fleet(ctx context.Context) (readiness.Fleet, error) {
 type Ledger interface {
 	App(ctx context.Context, appID string) (ledger.History, error)
 	Apps(ctx context.Context, partition int, appIDs []string) (map[string]ledger.History, error)
-	Coverage(ctx context.Context) ([]ledger.Coverage, error)
+	Coverage(ctx context.Context) (all []ledger.Coverage, since time.Time, err error)
 }
 
 // CountsOf returns the counts of a ledger.

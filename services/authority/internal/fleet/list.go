@@ -66,8 +66,9 @@ type Instance struct {
 	ID, InstanceID string
 	// Start is when the instance was started, by its own clock.
 	Start time.Time
-	// Ahead is how far its clock is ahead of this authority's, 0 when that is unknown.
-	Ahead time.Duration
+	// Ahead is how far its clock is ahead of this authority's. ClockKnown says whether that is known.
+	Ahead      time.Duration
+	ClockKnown bool
 	// Heard is when its latest report arrived, by the clock of the authority that received it. Reporting says
 	// that it still counts as reporting.
 	Heard     time.Time
@@ -84,9 +85,10 @@ func (r *Registry) Instances() []Instance {
 		if m.Gone {
 			continue
 		}
-		ahead, _ := m.clock.skew()
+		ahead, known := m.clock.skew()
 		all = append(all, Instance{
-			ID: m.ID, InstanceID: m.InstanceID, Start: m.Start, Ahead: ahead, Heard: m.Reported, Reporting: !m.silent(now),
+			ID: m.ID, InstanceID: m.InstanceID, Start: m.Start, Ahead: ahead, ClockKnown: known, Heard: m.Reported,
+			Reporting: !m.silent(now),
 		})
 	}
 	return all

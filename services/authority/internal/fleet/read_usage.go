@@ -22,6 +22,9 @@ func (r *Registry) readUsage(u *update, m *countersignv1.ReportRequest) error {
 		if p.GetCompleteUntil() != nil && !p.GetCompleteUntil().IsValid() {
 			return apierr.Invalid("usage_progress.complete_until", "want a time, or none")
 		}
+		if p.GetDroppedUntil() != nil && !p.GetDroppedUntil().IsValid() {
+			return apierr.Invalid("usage_progress.dropped_until", "want a time, or none")
+		}
 		u.progress = p
 	}
 	batch := m.GetUsage()

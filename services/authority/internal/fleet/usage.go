@@ -17,8 +17,10 @@ const (
 	maxBatches = 128
 	// lastCover bounds how long the end of a validator's counts may take to be stored.
 	lastCover = 2 * time.Second
-	// coverPause is the least time between two notes about one validator's progress.
+	// coverPause is the least time between two notes about one validator's progress. coverAgain is the longest:
+	// it is noted that a validator runs, also when it hands nothing up.
 	coverPause = time.Second
+	coverAgain = time.Minute
 )
 
 // UsageSink takes the usage counts of validators (B21). It must be safe for concurrent use.
@@ -104,21 +106,25 @@ func (c *counting) take(u *update) {
 	}()
 }
 
-// note notes the progress until the stream ends. A note that fails is made again with the next progress.
+// note notes that the validator runs, and its progress, until the stream ends. A note that fails is made again
+// with the next one.
 func (c *counting) note() {
+	latest, pause := c.who, time.Duration(0)
 	for {
-		select {
-		case <-c.ctx.Done():
-			return
-		case p := <-c.progress:
-			if sink := c.sink(); sink != nil {
-				_ = (*sink).Cover(c.ctx, p)
-			}
+		if sink := c.sink(); sink != nil {
+			_ = (*sink).Cover(c.ctx, latest)
 		}
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-time.After(coverPause):
+		case <-time.After(pause):
+		}
+		pause = coverPause
+		select {
+		case <-c.ctx.Done():
+			return
+		case latest = <-c.progress:
+		case <-time.After(coverAgain):
 		}
 	}
 }
@@ -126,6 +132,9 @@ func (c *counting) note() {
 func withProgress(who ledger.Coverage, p *countersignv1.UsageProgress) ledger.Coverage {
 	if p.GetCompleteUntil() != nil {
 		who.Until = p.GetCompleteUntil().AsTime()
+	}
+	if p.GetDroppedUntil() != nil {
+		who.DroppedUntil = p.GetDroppedUntil().AsTime()
 	}
 	who.Dropped, who.Final = p.GetDropped(), p.GetFinal()
 	return who

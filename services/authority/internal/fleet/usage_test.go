@@ -29,7 +29,7 @@ func (w *world) counts(url string) *ledger.Ledger {
 	check.NoError(w.t, err)
 	w.t.Cleanup(func() { client.Close() })
 	return ledger.New(ledger.Config{
-		Storage: store.NewCounts(client), Partitions: w.meta().Partitions, Metrics: ledger.NewMetrics(prometheus.NewRegistry()),
+		Storage: store.NewCounts(client, w.meta().StoreID), Partitions: w.meta().Partitions, Metrics: ledger.NewMetrics(prometheus.NewRegistry()),
 		Log: slog.New(slog.DiscardHandler),
 	})
 }
@@ -103,7 +103,7 @@ func TestB21_BatchesAreCountedOnce(t *testing.T) {
 	}
 	coverage := func(final bool) func() error {
 		return func() error {
-			all, err := counts.Coverage(t.Context())
+			all, _, err := counts.Coverage(t.Context())
 			if err != nil || len(all) != 1 {
 				return fmt.Errorf("%v, %w", all, err)
 			}
@@ -145,7 +145,8 @@ func TestB21_EveryDecisionOfTheFleetIsCounted(t *testing.T) {
 	if len(got) != 2 || got[policy.TokenMissing] != 15 || got[policy.TokenValidUnscoped] != 15 {
 		t.Errorf("%v", got)
 	}
-	all := check.Must(counts.Coverage(t.Context()))(t)
+	all, _, err := counts.Coverage(t.Context())
+	check.NoError(t, err)
 	if len(all) != 2 {
 		t.Fatalf("%v", all)
 	}

@@ -37,7 +37,8 @@ func BenchmarkHistory(b *testing.B) {
 	raw := generated(1000, noon).stored(app)
 	b.SetBytes(int64(len(raw.Running) + len(raw.Hours) + len(raw.Days)))
 	for b.Loop() {
-		h := History{account: l.open(&raw), now: noon}
+		a, _ := l.open(&raw)
+		h := History{account: a, now: noon}
 		if sums, _ := h.Sums(noon.Add(-35 * 24 * time.Hour)); len(sums) != 2000 || len(h.LastUses()) != 2000 {
 			b.Fatal("wrong sums")
 		}

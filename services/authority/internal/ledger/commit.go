@@ -129,7 +129,7 @@ func (l *Ledger) prepare(ctx context.Context, partition int, jobs []*job, judged
 			apps[id] = nil
 		}
 	}
-	w = store.CountsWrite{Partition: partition, Version: rand.Text()[:versionLength]}
+	w = store.CountsWrite{Partition: partition, Version: rand.Text()[:versionLength], Now: l.config.Now()}
 	ids := slices.Sorted(maps.Keys(apps))
 	var found []store.AppCounts
 	if w.Before, found, err = l.config.Storage.Look(ctx, partition, instances, ids); err != nil {
@@ -141,6 +141,8 @@ func (l *Ledger) prepare(ctx context.Context, partition int, jobs []*job, judged
 		if !follows(j.batch, last.Number) {
 			continue
 		}
+		// The validator has dropped the batches between, because they were acknowledged: Redis lost them.
+		w.Lost = w.Lost || j.batch.Number > last.Number+1
 		last.Number = j.batch.Number
 		added = append(added, j)
 		for id, of := range judged[j].byApp {
@@ -150,7 +152,9 @@ func (l *Ledger) prepare(ctx context.Context, partition int, jobs []*job, judged
 			apps[id].counts = append(apps[id].counts, of.counts...)
 		}
 	}
-	w.Apps, err = l.add(ctx, partition, apps, found)
+	var whole bool
+	w.Apps, whole, err = l.add(ctx, partition, apps, found)
+	w.Lost = w.Lost || !whole
 	return w, added, err
 }
 
@@ -169,12 +173,14 @@ type addition struct {
 	tokens map[string]bool // nil while they are not known
 }
 
-// add returns the new values of all apps that get counts. Found are their running counts. Only an app whose
-// counts are moved on to past hours and days needs the others, which are large.
+// add returns the new values of all apps that get counts, and whether all counts could be decoded that they
+// replace. Found are their running counts. Only an app whose counts are moved on to past hours and days needs
+// the others, which are large.
 func (l *Ledger) add(ctx context.Context, partition int, apps map[string]*addition, found []store.AppCounts) (
-	written []store.AppCounts, err error,
+	written []store.AppCounts, whole bool, err error,
 ) {
 	now := l.config.Now()
+	whole = true
 	var moving []string
 	for i := range found {
 		id := found[i].AppID
@@ -182,38 +188,40 @@ func (l *Ledger) add(ctx context.Context, partition int, apps map[string]*additi
 		if of == nil {
 			continue
 		}
-		a := l.open(&found[i])
+		a, readable := l.open(&found[i])
+		whole = whole && readable
 		running := a.running.plus(hourly(of.counts))
 		if running.moves(firstRunning(id, now)) {
 			moving = append(moving, id)
 			continue
 		}
 		written = append(written, store.AppCounts{
-			AppID: id, Version: found[i].Version, Running: whole(running.pack(minutesOfHour)),
+			AppID: id, Version: found[i].Version, Running: notNil(running.pack(minutesOfHour)),
 		})
 	}
 	if len(moving) == 0 {
-		return written, nil
+		return written, whole, nil
 	}
-	if found, err = l.config.Storage.Read(ctx, partition, moving); err != nil {
-		return nil, err
+	if found, _, err = l.config.Storage.Read(ctx, partition, moving); err != nil {
+		return nil, false, err
 	}
 	for i := range found {
 		id := found[i].AppID
 		of := apps[id]
-		a := l.open(&found[i])
+		a, readable := l.open(&found[i])
+		whole = whole && readable
 		a.running = a.running.plus(hourly(of.counts))
 		a = a.settle(firstRunning(id, now), func(token string) bool { return of.tokens == nil || of.tokens[token] })
 		written = append(written, store.AppCounts{
-			AppID: id, Version: found[i].Version, Running: whole(a.running.pack(minutesOfHour)),
-			Hours: whole(a.hours.pack(minutesOfHour)), Days: whole(a.days.pack(hoursOfDay * minutesOfHour)),
+			AppID: id, Version: found[i].Version, Running: notNil(a.running.pack(minutesOfHour)),
+			Hours: notNil(a.hours.pack(minutesOfHour)), Days: notNil(a.days.pack(hoursOfDay * minutesOfHour)),
 		})
 	}
-	return written, nil
+	return written, whole, nil
 }
 
-// whole returns a value that is written also when it is empty.
-func whole(raw []byte) []byte {
+// notNil returns a value that is written also when it is empty.
+func notNil(raw []byte) []byte {
 	if raw == nil {
 		return []byte{}
 	}

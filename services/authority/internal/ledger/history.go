@@ -48,20 +48,36 @@ type Coverage struct {
 	ValidatorID, InstanceID string
 	// Start is when the instance was started, by its own clock.
 	Start time.Time
-	// Until is the time before which every decision of the instance is counted. It is zero when nothing was
-	// counted yet.
+	// Until is the time before which every decision of the instance is counted, by its own clock. It is zero
+	// when nothing was counted yet.
 	Until time.Time
 	// Final says that the instance stopped deciding at Until.
 	Final bool
-	// Dropped is how many decisions were lost because no authority took their counts in time.
-	Dropped uint64
+	// Dropped is how many decisions were lost because no authority took their counts in time, and DroppedUntil
+	// when the last of them was made, by the instance's clock: zero when it does not say.
+	Dropped      uint64
+	DroppedUntil time.Time
+	// Heard is when an authority was told this.
+	Heard time.Time
+}
+
+// Counted says from when on stored counts are whole.
+type Counted struct {
+	// Since is the time from which on nothing was lost.
+	Since time.Time
+	// Damaged says that some counts could not be read.
+	Damaged bool
 }
 
 // History has the counts of one app. The zero value has none. It is immutable, and safe for concurrent use.
 type History struct {
 	account
-	now time.Time
+	now     time.Time
+	counted Counted
 }
+
+// Counted says from when on the counts are whole.
+func (h History) Counted() Counted { return h.counted }
 
 // Sums returns the sums of the requests since a time, in order of their kinds, and from when on it has
 // counted. Counts are kept by hour for Hours, and by day in UTC beyond that. So from is the start of the hour

@@ -72,6 +72,7 @@ type memory struct {
 	mu    sync.Mutex
 	seen  map[string]uint64 // by partition and instance
 	apps  map[string]store.AppCounts
+	since map[int]time.Time // by partition; of the coverage: -1
 	cover map[string]string
 	past  []past
 	// trouble is called before and after each call, outside the mutex. An error is the reply.
@@ -80,20 +81,23 @@ type memory struct {
 
 // past is an earlier state.
 type past struct {
-	at   time.Time
-	seen map[string]uint64
-	apps map[string]store.AppCounts
+	at    time.Time
+	seen  map[string]uint64
+	apps  map[string]store.AppCounts
+	since map[int]time.Time
 }
 
 func newMemory() *memory {
-	m := &memory{seen: map[string]uint64{}, apps: map[string]store.AppCounts{}, cover: map[string]string{}}
+	m := &memory{
+		seen: map[string]uint64{}, apps: map[string]store.AppCounts{}, since: map[int]time.Time{}, cover: map[string]string{},
+	}
 	m.trouble = func(string) error { return nil }
 	m.keep()
 	return m
 }
 
 func (m *memory) keep() {
-	m.past = append(m.past, past{time.Now(), maps.Clone(m.seen), maps.Clone(m.apps)})
+	m.past = append(m.past, past{time.Now(), maps.Clone(m.seen), maps.Clone(m.apps), maps.Clone(m.since)})
 }
 
 // failover goes back to the state at a time.
@@ -104,7 +108,7 @@ func (m *memory) failover(to time.Time) {
 	for i > 0 && m.past[i].at.After(to) {
 		i--
 	}
-	m.seen, m.apps = maps.Clone(m.past[i].seen), maps.Clone(m.past[i].apps)
+	m.seen, m.apps, m.since = maps.Clone(m.past[i].seen), maps.Clone(m.past[i].apps), maps.Clone(m.past[i].since)
 	m.keep()
 }
 
@@ -127,7 +131,9 @@ func (m *memory) Look(_ context.Context, partition int, instances, apps []string
 	return last, counts, m.trouble("after look")
 }
 
-func (m *memory) Read(_ context.Context, _ int, apps []string) (counts []store.AppCounts, err error) {
+func (m *memory) Read(_ context.Context, partition int, apps []string) (
+	counts []store.AppCounts, since time.Time, err error,
+) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, id := range apps {
@@ -135,7 +141,7 @@ func (m *memory) Read(_ context.Context, _ int, apps []string) (counts []store.A
 		one.AppID = id
 		counts = append(counts, one)
 	}
-	return counts, nil
+	return counts, m.since[partition], nil
 }
 
 func (m *memory) Write(_ context.Context, w store.CountsWrite) (bool, error) {
@@ -159,6 +165,9 @@ func (m *memory) write(w store.CountsWrite) bool {
 			return false
 		}
 	}
+	if w.Lost || m.since[w.Partition].IsZero() {
+		m.since[w.Partition] = w.Now
+	}
 	for _, after := range w.After {
 		m.seen[seenKey(w.Partition, after.InstanceID)] = after.Number
 	}
@@ -179,17 +188,33 @@ func (m *memory) write(w store.CountsWrite) bool {
 	return true
 }
 
-func (m *memory) Cover(_ context.Context, instance string, value []byte, _ string) error {
+func (m *memory) Begin(_ context.Context, partitions int, since time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.cover[instance] = string(value)
+	for i := -1; i < partitions; i++ {
+		if m.since[i].IsZero() {
+			m.since[i] = since
+		}
+	}
+	m.keep()
 	return nil
 }
 
-func (m *memory) Covered(context.Context) (map[string]string, error) {
+func (m *memory) Keep(context.Context, int, []string) error { return nil }
+
+func (m *memory) Cover(_ context.Context, instance string, value []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return maps.Clone(m.cover), nil
+	if held := m.cover[instance]; held == "" || held[0] <= value[0] {
+		m.cover[instance] = string(value)
+	}
+	return nil
+}
+
+func (m *memory) Covered(context.Context) (map[string]string, time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.cover), m.since[-1], nil
 }
 
 func (m *memory) Uncover(_ context.Context, instances []string) error {
@@ -197,6 +222,9 @@ func (m *memory) Uncover(_ context.Context, instances []string) error {
 	defer m.mu.Unlock()
 	for _, id := range instances {
 		delete(m.cover, id)
+		if id == store.CoverageSince {
+			delete(m.since, -1)
+		}
 	}
 	return nil
 }

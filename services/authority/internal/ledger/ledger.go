@@ -23,8 +23,18 @@ const (
 	addTimeout = usage.ResendAfter - time.Second
 	// coverageLife is how long it is known how far the counts of an instance are complete.
 	coverageLife = Days * 24 * time.Hour
+	// endedLife is how long the coverage of an instance that has ended is kept at least.
+	endedLife = time.Hour
+	// runningLife is how recently an instance must have been heard to count as running.
+	runningLife = 2 * time.Hour
 	// tidyInterval is how often older coverage is removed.
 	tidyInterval = time.Hour
+	// beginInterval is how often it is looked at whether Redis says since when it keeps counts, beginAgain how
+	// often while that fails.
+	beginInterval = time.Minute
+	beginAgain    = time.Second
+	// newStore is the age up to which a store has no past: counts that begin now lack nothing.
+	newStore = 10 * time.Minute
 )
 
 // ErrBusy says that too many batches wait to be added.
@@ -33,10 +43,12 @@ var ErrBusy = errors.New("too many usage counts wait to be added")
 // Storage keeps packed counts; see store.Counts. It must be safe for concurrent use.
 type Storage interface {
 	Look(ctx context.Context, partition int, instances, apps []string) ([]store.LastBatch, []store.AppCounts, error)
-	Read(ctx context.Context, partition int, apps []string) ([]store.AppCounts, error)
+	Read(ctx context.Context, partition int, apps []string) (counts []store.AppCounts, since time.Time, err error)
 	Write(ctx context.Context, w store.CountsWrite) (done bool, err error)
-	Cover(ctx context.Context, instanceID string, value []byte, final string) error
-	Covered(ctx context.Context) (map[string]string, error)
+	Begin(ctx context.Context, partitions int, since time.Time) error
+	Keep(ctx context.Context, partition int, instances []string) error
+	Cover(ctx context.Context, instanceID string, value []byte) error
+	Covered(ctx context.Context) (coverage map[string]string, since time.Time, err error)
 	Uncover(ctx context.Context, instances []string) error
 }
 
@@ -51,7 +63,9 @@ type Apps interface {
 type Config struct {
 	Storage    Storage
 	Partitions int
-	Apps       Apps
+	// StoreCreated is when the store was made.
+	StoreCreated time.Time
+	Apps         Apps
 	// KnownScope tells the scopes of the contract. Counts of others are dropped.
 	KnownScope func(policy.Scope) bool
 	Metrics    *Metrics
@@ -90,6 +104,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 	for partition := range l.queues {
 		group.Go(func() error { l.work(ctx, partition); return nil })
 	}
+	group.Go(func() error { l.begin(ctx); return nil })
 	group.Go(func() error { l.tidy(ctx); return nil })
 	return group.Wait()
 }
@@ -124,21 +139,26 @@ func (l *Ledger) App(ctx context.Context, appID string) (History, error) {
 
 // Apps returns the counts of some apps of a partition, by app. It makes one round trip to Redis.
 func (l *Ledger) Apps(ctx context.Context, partition int, appIDs []string) (map[string]History, error) {
-	found, err := l.config.Storage.Read(ctx, partition, appIDs)
+	found, since, err := l.config.Storage.Read(ctx, partition, appIDs)
 	if err != nil {
 		return nil, err
 	}
 	now := l.config.Now()
+	if since.IsZero() {
+		since = now
+	}
 	all := make(map[string]History, len(found))
 	for i := range found {
-		all[found[i].AppID] = History{account: l.open(&found[i]), now: now}
+		a, whole := l.open(&found[i])
+		all[found[i].AppID] = History{account: a, now: now, counted: Counted{Since: since, Damaged: !whole}}
 	}
 	return all, nil
 }
 
-// open decodes the counts of an app. A damaged record counts as an empty one, so that the app's next counts
-// are not lost as well.
-func (l *Ledger) open(raw *store.AppCounts) (a account) {
+// open decodes the counts of an app, and reports whether it could decode all of them. A damaged record counts
+// as an empty one, so that the app's next counts are not lost as well.
+func (l *Ledger) open(raw *store.AppCounts) (a account, whole bool) {
+	whole = true
 	for _, part := range []struct {
 		to      *block
 		raw     []byte
@@ -150,13 +170,14 @@ func (l *Ledger) open(raw *store.AppCounts) (a account) {
 	} {
 		var err error
 		if *part.to, err = unpack(part.raw, part.minutes); err != nil {
+			whole = false
 			l.config.Metrics.damaged.Inc()
 			l.damaged.Do(func() {
 				l.config.Log.Error("usage counts in Redis are damaged; they begin anew", "app", raw.AppID, "error", err)
 			})
 		}
 	}
-	return a
+	return a, whole
 }
 
 // queue has the batches of one partition that wait to be added.

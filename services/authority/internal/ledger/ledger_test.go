@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/usage"
 	"github.com/countersign/countersign/services/store"
 )
@@ -253,32 +253,144 @@ func TestB21_FullQueue(t *testing.T) {
 	})
 }
 
-// TestB21_Coverage: what was stored is read, old entries are removed, and a name that looks like the end of
-// counts is none.
+// TestB21_Coverage: what was stored is read, entries of no use are removed, and a damaged one makes the
+// coverage begin anew.
 func TestB21_Coverage(t *testing.T) {
 	inBubble(t, func(t *testing.T, l *Ledger, storage *memory) {
 		now := time.Now().UTC().Truncate(time.Millisecond)
-		want := Coverage{`x,"final":true`, "i2", now, now.Add(time.Hour), false, 7}
-		for _, c := range []Coverage{want, {"w", "i1", now, time.Time{}, true, 0}} {
-			if err := l.Cover(t.Context(), c); err != nil {
-				t.Fatal(err)
-			}
+		want := Coverage{"x", "i2", now, now.Add(time.Hour), false, 7, now.Add(time.Minute), now}
+		for _, c := range []Coverage{want, {"w", "i1", now, time.Time{}, true, 0, time.Time{}, now}} {
+			check.NoError(t, l.Cover(t.Context(), c))
 		}
-		if held, _ := storage.Covered(t.Context()); strings.Contains(held["i2"], isFinal) ||
-			!strings.Contains(held["i1"], isFinal) {
-			t.Errorf("%v", held)
+		all, since, err := l.Coverage(t.Context())
+		if err != nil || len(all) != 2 || all[1] != want || !all[0].Final || since.After(now.Add(time.Minute)) {
+			t.Errorf("%+v since %v, %v", all, since, err)
 		}
-		_ = storage.Cover(t.Context(), "i3", []byte("damaged"), isFinal)
-		if all, err := l.Coverage(t.Context()); err != nil || len(all) != 2 || all[1] != want || !all[0].Final {
-			t.Errorf("%+v, %v", all, err)
+		_ = storage.Cover(t.Context(), "i3", []byte("1damaged"))
+		time.Sleep(10 * time.Minute)
+		if all, since, _ := l.Coverage(t.Context()); len(all) != 2 || !since.Equal(time.Now()) {
+			t.Errorf("with a damaged entry: %+v since %v", all, since)
 		}
-		time.Sleep(35*24*time.Hour + time.Minute)
-		if all, _ := l.Coverage(t.Context()); len(all) != 1 || all[0] != want {
-			t.Errorf("%+v", all)
+		time.Sleep(2 * time.Hour)
+		all, since, _ = l.Coverage(t.Context())
+		if len(all) != 1 || all[0] != want || time.Since(since) > 2*time.Hour || time.Since(since) < time.Minute {
+			t.Errorf("after it was removed: %+v since %v", all, since)
 		}
-		time.Sleep(4 * time.Hour)
-		if held, _ := storage.Covered(t.Context()); len(held) != 0 {
+		time.Sleep(35*24*time.Hour + 4*time.Hour)
+		if held, _, _ := storage.Covered(t.Context()); len(held) != 0 {
 			t.Errorf("old entries stay: %v", held)
 		}
 	})
+}
+
+// TestB21_CoverageSaysMore: of an instance, what says less never replaces what says more.
+func TestB21_CoverageSaysMore(t *testing.T) {
+	inBubble(t, func(t *testing.T, l *Ledger, _ *memory) {
+		now := time.Now().UTC()
+		begun := Coverage{ValidatorID: "v", InstanceID: "i", Start: now}
+		until := begun
+		until.Until = now.Add(time.Hour)
+		back := begun // an authority lacks a batch that was acknowledged
+		back.Until = now.Add(time.Minute)
+		final := until
+		final.Final = true
+		for i, step := range []struct{ cover, want Coverage }{
+			{begun, begun}, {until, until}, {begun, until}, {back, back}, {final, final}, {until, final}, {begun, final},
+		} {
+			check.NoError(t, l.Cover(t.Context(), step.cover))
+			all, _, err := l.Coverage(t.Context())
+			check.NoError(t, err)
+			all[0].Heard = time.Time{}
+			if all[0] != step.want {
+				t.Errorf("step %d: %+v, want %+v", i, all[0], step.want)
+			}
+		}
+	})
+}
+
+// TestB21_EndedStartsAreFewAtLast: a validator that is started again and again leaves no more coverage than
+// reports need.
+func TestB21_EndedStartsAreFewAtLast(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	start := func(ago time.Duration, final bool, dropped uint64) Coverage {
+		at := now.Add(-ago)
+		return Coverage{
+			ValidatorID: "v", InstanceID: ago.String(), Start: at, Until: at.Add(time.Minute), Final: final, Dropped: dropped,
+			Heard: at.Add(time.Minute),
+		}
+	}
+	killed := func(ago time.Duration) Coverage { return start(ago, false, 0) }
+	whole := func(ago time.Duration) Coverage { return start(ago, true, 0) }
+	const h = time.Hour
+	for name, tt := range map[string]struct {
+		all  []Coverage
+		want string
+	}{
+		"one that runs":                  {[]Coverage{killed(5 * h)}, "[]"},
+		"left":                           {[]Coverage{whole(5 * h)}, "[5h0m0s]"},
+		"left lately":                    {[]Coverage{whole(h / 2)}, "[]"},
+		"killed, runs":                   {[]Coverage{killed(5 * h), killed(3 * h)}, "[]"},
+		"killed twice, runs":             {[]Coverage{killed(7 * h), killed(5 * h), killed(3 * h)}, "[7h0m0s]"},
+		"killed lately":                  {[]Coverage{killed(h / 2), killed(h / 3), killed(h / 4)}, "[]"},
+		"killed, left, runs":             {[]Coverage{killed(7 * h), whole(5 * h), killed(3 * h)}, "[]"},
+		"killed, left twice, runs":       {[]Coverage{killed(9 * h), whole(7 * h), whole(5 * h), killed(3 * h)}, "[5h0m0s]"},
+		"left with a drop, left":         {[]Coverage{start(7*h, true, 1), whole(5 * h), whole(3 * h)}, "[3h0m0s]"},
+		"killed, dropped, runs":          {[]Coverage{killed(7 * h), start(5*h, true, 1), killed(3 * h)}, "[7h0m0s]"},
+		"killed, runs and dropped":       {[]Coverage{killed(7 * h), start(5*h, false, 1)}, "[7h0m0s]"},
+		"left and left, of two starters": {[]Coverage{whole(7 * h), whole(5 * h)}, "[7h0m0s 5h0m0s]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := fmt.Sprint(ended(tt.all, now)); got != tt.want {
+				t.Errorf("removed are %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestB21_LossesAreKnown: counts that Redis has lost make the counts of their partition begin anew. Batches
+// that are sent again because Redis lost the latest ones do not.
+func TestB21_LossesAreKnown(t *testing.T) {
+	day := 24 * time.Hour
+	for name, tt := range map[string]struct {
+		spoil  func(*memory)
+		number uint64 // of the next batch
+		oldest bool
+		lost   bool
+	}{
+		"nothing":                         {func(*memory) {}, 3, false, false},
+		"nothing, and the validator":      {func(*memory) {}, 3, true, false},
+		"the latest batch, sent again":    {func(m *memory) { m.seen[seenKey(1, "one")] = 1 }, 2, true, false},
+		"batches that nobody holds":       {func(m *memory) { m.seen[seenKey(1, "one")] = 1 }, 3, true, true},
+		"all batches":                     {func(m *memory) { clear(m.seen); clear(m.apps) }, 3, true, true},
+		"everything":                      {func(m *memory) { clear(m.seen); clear(m.apps); clear(m.since) }, 3, true, true},
+		"the mark, and nothing was added": {func(m *memory) { clear(m.since) }, 0, false, true},
+		"a record": {func(m *memory) {
+			for id, counts := range m.apps {
+				counts.Running = []byte("damaged")
+				m.apps[id] = counts
+			}
+		}, 3, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, l *Ledger, storage *memory) {
+				one := usage.Count{AppID: appIn(1, 0), Scope: 1, Reason: policy.TokenMissing, Minute: time.Now(), N: 1}
+				for number := range uint64(2) {
+					check.Must(l.Add(t.Context(), "one", batch(number+1, number == 0, one)))(t)
+				}
+				time.Sleep(day)
+				storage.mu.Lock()
+				tt.spoil(storage)
+				storage.mu.Unlock()
+				if tt.number > 0 {
+					if got := check.Must(l.Add(t.Context(), "one", batch(tt.number, tt.oldest, one)))(t); got != tt.number {
+						t.Errorf("counted are %d", got)
+					}
+				}
+				since := check.Must(l.App(t.Context(), one.AppID))(t).Counted().Since
+				if lost := time.Since(since) < time.Minute; lost != tt.lost {
+					t.Errorf("the counts begin %v ago", time.Since(since))
+				}
+			})
+		})
+	}
 }

@@ -24,7 +24,7 @@ func storageAt(t testing.TB, url string) *store.Counts {
 	client, err := redisfeed.Open(url, redisfeed.Options{})
 	check.NoError(t, err)
 	t.Cleanup(func() { client.Close() })
-	return store.NewCounts(client)
+	return store.NewCounts(client, "0123456789abcdef")
 }
 
 // TestB21_TwoAuthoritiesOverRedis: validators hand their counts over to two authorities at once, over
@@ -194,10 +194,10 @@ func TestB21_CountsAreSmallInRedis(t *testing.T) {
 		for _, raw := range [][]byte{w.Apps[0].Running, w.Apps[0].Hours, w.Apps[0].Days} {
 			check.Must(unpack(raw, minutesOfHour))(t)
 		}
-		if done, err := store.NewCounts(client).Write(t.Context(), w); !done {
+		if done, err := store.NewCounts(client, "0123456789abcdef").Write(t.Context(), w); !done {
 			t.Fatal(err)
 		}
-		used := check.Must(client.MemoryUsage(t.Context(), fmt.Sprintf("csu:{cs01}:app:app-%d", tokens)).Result())(t)
+		used := check.Must(client.MemoryUsage(t.Context(), fmt.Sprintf("csu:01234567:{cs01}:app:app-%d", tokens)).Result())(t)
 		each := float64(used) / float64(a.size())
 		t.Logf("%d tokens: %d bytes, %.1f for each of %d kinds and periods", tokens, used, each, a.size())
 		if each > 40 {

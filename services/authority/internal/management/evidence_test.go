@@ -20,19 +20,22 @@ import (
 
 // history is what was counted of one app.
 type history struct {
-	sums []ledger.Sum
-	uses []ledger.LastUse
+	sums    []ledger.Sum
+	uses    []ledger.LastUse
+	counted ledger.Counted
 }
 
 func (h *history) Sums(since time.Time) ([]ledger.Sum, time.Time) {
 	return h.sums, since.Truncate(time.Hour)
 }
 func (h *history) LastUses() []ledger.LastUse { return h.uses }
+func (h *history) Counted() ledger.Counted    { return h.counted }
 
 // counts are usage counts in memory.
 type counts struct {
 	apps     map[string]*history
 	coverage []ledger.Coverage
+	since    time.Time
 	members  []fleet.Instance
 	// away makes every read fail.
 	away bool
@@ -62,11 +65,11 @@ func (c *counts) Apps(ctx context.Context, _ int, appIDs []string) (map[string]e
 	return found, nil
 }
 
-func (c *counts) Coverage(context.Context) ([]ledger.Coverage, error) {
+func (c *counts) Coverage(context.Context) ([]ledger.Coverage, time.Time, error) {
 	if c.away {
-		return nil, errCountsAway
+		return nil, time.Time{}, errCountsAway
 	}
-	return c.coverage, nil
+	return c.coverage, c.since, nil
 }
 
 func (c *counts) Instances() ([]fleet.Instance, error) { return c.members, nil }

@@ -61,10 +61,12 @@ func (g *gate) judge(ctx context.Context, before *record.Document, added policy.
 func reportOn(d *record.Document, found *evidence.App, window time.Duration, ratio float64, scopes policy.ScopeSet,
 	now time.Time,
 ) *countersignv1.Readiness {
+	from := now.Add(-window)
 	in := readiness.Input{
-		Document: d, LastUses: found.LastUses(), Fleet: found.Fleet, Scopes: scopes, MaxRejectedRatio: ratio, Now: now,
+		Document: d, LastUses: found.LastUses(), Scopes: scopes, MaxRejectedRatio: ratio, Now: now,
+		Missing: append(readiness.Missing(found.Fleet, from, now), readiness.MissingOf(found.Counted(), found.Fleet, from)...),
 	}
-	in.Sums, in.From = found.Sums(now.Add(-window))
+	in.Sums, in.From = found.Sums(from)
 	return readiness.Report(in)
 }
 

@@ -90,16 +90,15 @@ func (s *Service) makeList(ctx context.Context, window time.Duration) (*snapshot
 		return nil, errUsage(err)
 	}
 	now := time.Now()
-	list := &snapshot{
-		unreachable: unreachable(st.Replica()), missing: readiness.Missing(covered, now.Add(-window), now),
-	}
+	from := now.Add(-window)
+	list := &snapshot{unreachable: unreachable(st.Replica()), missing: readiness.Missing(covered, from, now)}
 	parts := make([][]shortReport, st.Replica().Table().Len())
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(2, runtime.GOMAXPROCS(0)))
 	for i := range parts {
 		group.Go(func() (err error) {
-			parts[i], err = s.listPartition(ctx, st, i, readiness.Input{
-				Fleet: covered, From: now.Add(-window), MaxRejectedRatio: defaultRatio, Short: true, Now: now,
+			parts[i], err = s.listPartition(ctx, st, i, covered, readiness.Input{
+				Missing: list.missing, From: from, MaxRejectedRatio: defaultRatio, Short: true, Now: now,
 			})
 			return err
 		})
@@ -120,7 +119,8 @@ type shortReport struct {
 }
 
 // listPartition makes the reports of the apps of one partition; in has what all of them share.
-func (s *Service) listPartition(ctx context.Context, st *store.Store, partition int, in readiness.Input,
+func (s *Service) listPartition(ctx context.Context, st *store.Store, partition int, covered readiness.Fleet,
+	in readiness.Input,
 ) (all []shortReport, err error) {
 	p := st.Replica().Table().Partition(partition)
 	if p == nil {
@@ -141,10 +141,13 @@ func (s *Service) listPartition(ctx context.Context, st *store.Store, partition 
 		}
 		for _, appID := range some {
 			own := in
+			var missing []string
 			if h := histories[appID]; h != nil {
 				own.Sums, own.From = h.Sums(in.From)
+				missing = readiness.MissingOf(h.Counted(), covered, in.From)
+				own.Missing = slices.Concat(in.Missing, missing)
 			}
-			one, err := listApp(appID, entries[appID], own)
+			one, err := listApp(appID, entries[appID], own, missing)
 			if err != nil {
 				return nil, err
 			}
@@ -154,8 +157,9 @@ func (s *Service) listPartition(ctx context.Context, st *store.Store, partition 
 	return all, nil
 }
 
-// listApp makes the short report of one app from its policy.
-func listApp(appID string, entry *table.Entry, in readiness.Input) (one shortReport, err error) {
+// listApp makes the short report of one app from its policy. The sentences on the counts that are missing of
+// all apps are kept once, so the report has only those of this app.
+func listApp(appID string, entry *table.Entry, in readiness.Input, missing []string) (one shortReport, err error) {
 	r := &countersignv1.Readiness{AppId: appID, Verdict: countersignv1.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE}
 	if entry.Policy == nil || entry.Behind() {
 		r.Warnings = []string{"the policy of the app cannot be verified: `countersign store verify` says what is wrong"}
@@ -163,8 +167,7 @@ func listApp(appID string, entry *table.Entry, in readiness.Input) (one shortRep
 		in.Document = documentOf(appID, entry.Policy)
 		r = readiness.Report(in)
 	}
-	// The sentences on missing counts are the same for all apps, and kept once.
-	r.Missing = nil
+	r.Missing = missing
 	one = shortReport{appID: appID, verdict: r.GetVerdict()}
 	for _, scope := range r.GetScopes() {
 		scope.Rejections = nil

@@ -9,53 +9,60 @@ import (
 	"github.com/countersign/countersign/services/authority/internal/ledger"
 )
 
-// maxLag is the age of the counts of a live validator from which on its newest requests count as missing.
-// Validators hand their counts up every 15 s.
-const maxLag = 30 * time.Second
+const (
+	// maxLag is the age of the counts of a live validator from which on its newest requests count as missing.
+	// Validators hand their counts up every 15 s.
+	maxLag = 30 * time.Second
+	// maxSkew is how wrong a validator's clock may be before the times of its counts prove nothing.
+	maxSkew = time.Minute
+)
 
 // Fleet is the validators, and how far their counts are complete.
 type Fleet struct {
+	// Coverage is in order of validators and starts. Since is when its records begin: what ended before is
+	// unknown.
 	Coverage   []ledger.Coverage
+	Since      time.Time
 	Validators []Validator
 }
 
-// Validator is one validator of the fleet.
+// Validator is one validator of the fleet that has neither left nor been forgotten.
 type Validator struct {
 	ID, InstanceID string
 	// Start is when the instance was started, by its own clock.
 	Start time.Time
-	// Ahead is how far its clock is ahead of the authority's; negative when it is behind.
-	Ahead time.Duration
+	// Ahead is how far its clock is ahead of the authority's; negative when it is behind. ClockKnown says
+	// whether this is known.
+	Ahead      time.Duration
+	ClockKnown bool
 	// Heard is when its latest report arrived. Live says that it reports.
 	Heard time.Time
 	Live  bool
 }
 
 // Missing returns a sentence for each validator of whose requests since a time some are not counted, by name.
-// It is empty when the counts are complete, apart from the requests of the last seconds.
+// It is empty when the counts are complete, apart from the requests of the last seconds. MissingOf says what
+// is missing of one app besides.
 func Missing(fleet Fleet, from, now time.Time) (sentences []string) {
-	covered := make(map[string]ledger.Coverage, len(fleet.Coverage))
-	for _, c := range fleet.Coverage {
-		covered[c.InstanceID] = c
-	}
 	type named struct{ name, sentence string }
 	var all []named
 	add := func(name, format string, args ...any) {
 		all = append(all, named{name, fmt.Sprintf("validator %s "+format, append([]any{name}, args...)...)})
 	}
-	live := map[string]bool{}
+	covered := make(map[string]ledger.Coverage, len(fleet.Coverage))
+	for _, c := range fleet.Coverage {
+		covered[c.InstanceID] = c
+	}
+	members := make(map[string]bool, len(fleet.Validators))
 	for _, v := range fleet.Validators {
-		c, known := covered[v.InstanceID]
-		if !v.Live {
-			if !known && v.Heard.After(from) {
-				add(v.ID, "has not reported since %s and has handed no counts up: its requests are missing", clock(v.Heard))
-			}
-			continue
-		}
-		live[v.InstanceID] = true
+		members[v.InstanceID] = true
+		c := covered[v.InstanceID]
 		own := now.Add(v.Ahead)
 		switch {
 		case c.Final:
+		case !v.Live:
+			add(v.ID, "has not reported since %s and may still decide: its requests since %s are missing; see that it reports, "+
+				"or forget it when it is gone", clock(v.Heard), clock(lastCounted(c, v.Start)))
 		case c.Until.IsZero() && own.Sub(v.Start) > maxLag:
 			add(v.ID, "has handed no counts up since it was started at %s: see its log, or update it if its release is older",
 				clock(v.Start))
@@ -63,45 +70,108 @@ func Missing(fleet Fleet, from, now time.Time) (sentences []string) {
 			add(v.ID, "has handed counts up only to %s: wait until it reaches an authority, or see its log", clock(c.Until))
 		}
 	}
-	for _, c := range fleet.Coverage {
-		last := c.Until
-		if last.IsZero() {
-			last = c.Start
+	for i := range fleet.Coverage {
+		c, end := fleet.Coverage[i], now
+		if !members[c.InstanceID] {
+			end = endOf(fleet, i)
 		}
-		if !live[c.InstanceID] && last.Before(from) {
+		if end.Before(from) {
 			continue // it ended before the window
 		}
-		if c.Dropped > 0 {
-			add(c.ValidatorID, "dropped the counts of %s requests, because no authority took them in time", count(c.Dropped))
+		if c.Dropped > 0 && (c.DroppedUntil.IsZero() || !c.DroppedUntil.Before(from)) {
+			add(c.ValidatorID, "dropped the counts of %s, because no authority took them in time", requests(c.Dropped))
 		}
-		if !live[c.InstanceID] && !c.Final {
-			add(c.ValidatorID, "ended at %s without its last counts, as when it is killed: at most 15 s of its requests are missing",
-				clock(last))
+		if !members[c.InstanceID] && !c.Final {
+			last := lastCounted(c, c.Start)
+			add(c.ValidatorID, "ended without its last counts, as when it is killed: its requests from %s to %s at the latest are "+
+				"missing", clock(last), clock(end))
 		}
 	}
 	slices.SortStableFunc(all, func(a, b named) int { return cmp.Compare(a.name, b.name) })
 	for _, one := range all {
 		sentences = append(sentences, one.sentence)
 	}
-	return limited(sentences, "validators")
+	sentences = limited(sentences, "validators")
+	if fleet.Since.After(from) {
+		sentences = append([]string{begin(fleet.Since)}, sentences...)
+	}
+	return sentences
 }
 
-// CompleteUntil returns the time before which the counts of all live validators are complete, by the
-// authority's clock. It is now without validators.
-func CompleteUntil(fleet Fleet, now time.Time) time.Time {
-	until := now
+// lastCounted returns the time before which the requests of an instance are counted.
+func lastCounted(c ledger.Coverage, start time.Time) time.Time {
+	if c.Until.IsZero() {
+		return start
+	}
+	return c.Until
+}
+
+// endOf returns when an instance that is no member any more made its last decision at the latest: when it was
+// heard last, or when the same validator was started again. An operator who forgets a validator says that it
+// is gone.
+func endOf(fleet Fleet, i int) time.Time {
+	c := fleet.Coverage[i]
+	end := later(c.Heard, later(c.Start, c.Until))
+	for _, next := range fleet.Coverage[i+1:] {
+		if next.ValidatorID == c.ValidatorID && next.Start.After(c.Start) {
+			return later(end, next.Start)
+		}
+	}
 	for _, v := range fleet.Validators {
-		if !v.Live {
+		if v.ID == c.ValidatorID && v.Start.After(c.Start) {
+			return later(end, v.Start)
+		}
+	}
+	return end
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// MissingOf says what is missing of one app's counts since a time besides what Missing says of the fleet.
+func MissingOf(counted ledger.Counted, fleet Fleet, from time.Time) (sentences []string) {
+	if counted.Since.After(from) && counted.Since.After(fleet.Since) {
+		sentences = append(sentences, begin(counted.Since))
+	}
+	if counted.Damaged {
+		sentences = append(sentences, "stored counts of the app are damaged: requests that were counted in them are missing")
+	}
+	return sentences
+}
+
+// begin is the sentence about counts that do not reach back far enough.
+func begin(since time.Time) string {
+	return fmt.Sprintf("the counts begin at %s, because they were not kept before or because Redis lost some: earlier requests "+
+		"are missing", clock(since))
+}
+
+// CompleteUntil returns a time before which the counts of all validators are complete. It is right whether it
+// is read by the authority's clock or by the clock that the times of the counts come from. It returns false
+// when this cannot be known, because a clock is wrong or unknown. It is now without validators.
+func CompleteUntil(fleet Fleet, now time.Time) (until time.Time, known bool) {
+	covered := make(map[string]ledger.Coverage, len(fleet.Coverage))
+	for _, c := range fleet.Coverage {
+		covered[c.InstanceID] = c
+	}
+	until = now
+	for _, v := range fleet.Validators {
+		c := covered[v.InstanceID]
+		if c.Final {
 			continue
 		}
-		for _, c := range fleet.Coverage {
-			if c.InstanceID != v.InstanceID || c.Final {
-				continue
-			}
-			if at := c.Until.Add(-v.Ahead); at.Before(until) {
+		if !v.ClockKnown || v.Ahead > maxSkew || v.Ahead < -maxSkew {
+			return time.Time{}, false
+		}
+		own := lastCounted(c, v.Start)
+		for _, at := range []time.Time{own, own.Add(-v.Ahead)} {
+			if at.Before(until) {
 				until = at
 			}
 		}
 	}
-	return until
+	return until, true
 }

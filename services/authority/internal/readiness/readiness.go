@@ -35,8 +35,8 @@ type Input struct {
 	Sums     []ledger.Sum
 	From     time.Time
 	LastUses []ledger.LastUse
-	// Fleet says of which requests the counts are missing.
-	Fleet Fleet
+	// Missing says of which requests the counts are missing (see Missing and MissingOf).
+	Missing []string
 	// Scopes are the scopes that are to be switched on. Only they can have blockers. The empty set stands for
 	// every scope that saw requests.
 	Scopes policy.ScopeSet
@@ -55,7 +55,7 @@ func Report(in Input) *countersignv1.Readiness {
 	t := tallyOf(in)
 	r := &countersignv1.Readiness{
 		AppId: in.Document.AppID, StartTime: timestamppb.New(in.From), EndTime: timestamppb.New(in.Now),
-		Missing: Missing(in.Fleet, in.From, in.Now),
+		Missing: in.Missing,
 	}
 	for _, scope := range t.sortedScopes() {
 		r.Scopes = append(r.Scopes, t.scopeReport(scope))

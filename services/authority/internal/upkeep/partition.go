@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -35,11 +36,15 @@ type rotation struct {
 	failed bool
 }
 
-// partition looks at the apps of a partition, and returns how many it read.
-func (k *Keeper) partition(ctx context.Context, number int, covered readiness.Fleet, now time.Time) (looked int, err error) {
+// partition looks at the apps of a partition, and returns how many it read. An app that cannot be read keeps
+// its notices, and stops the work for no other app. Failed has the reason for each of them; err is a reason
+// that concerns all apps.
+func (k *Keeper) partition(ctx context.Context, number int, covered readiness.Fleet, now time.Time) (
+	looked int, failed []error, err error,
+) {
 	p := k.Store.Replica().Table().Partition(number)
 	if p == nil {
-		return 0, nil
+		return 0, nil, nil
 	}
 	entries := map[string]*table.Entry{}
 	var ids []string
@@ -54,7 +59,7 @@ func (k *Keeper) partition(ctx context.Context, number int, covered readiness.Fl
 	for some := range slices.Chunk(ids, appsAtOnce) {
 		histories, err := k.Evidence.Apps(ctx, number, some)
 		if err != nil {
-			return 0, err
+			return len(ids), failed, err
 		}
 		for _, appID := range some {
 			history := histories[appID]
@@ -62,8 +67,12 @@ func (k *Keeper) partition(ctx context.Context, number int, covered readiness.Fl
 				history = noHistory{}
 			}
 			notices, err := k.app(ctx, appID, entries[appID], history, covered, now)
+			if ctx.Err() != nil {
+				return len(ids), failed, ctx.Err()
+			}
 			if err != nil {
-				return 0, err
+				failed = append(failed, fmt.Errorf("app %s: %w", appID, err))
+				notices = ofApp(k.found[number], appID)
 			}
 			found = append(found, notices...)
 		}
@@ -74,7 +83,17 @@ func (k *Keeper) partition(ctx context.Context, number int, covered readiness.Fl
 			delete(k.rotations, appID)
 		}
 	}
-	return len(ids), nil
+	return len(ids), failed, nil
+}
+
+// ofApp returns the notices of one app.
+func ofApp(notices []*countersignv1.Notice, appID string) (own []*countersignv1.Notice) {
+	for _, n := range notices {
+		if n.GetAppId() == appID {
+			own = append(own, n)
+		}
+	}
+	return own
 }
 
 // concerns reports whether the upkeep may have something to do for a policy, whatever its usage is.
@@ -89,6 +108,7 @@ type noHistory struct{}
 
 func (noHistory) Sums(since time.Time) ([]ledger.Sum, time.Time) { return nil, since }
 func (noHistory) LastUses() []ledger.LastUse                     { return nil }
+func (noHistory) Counted() ledger.Counted                        { return ledger.Counted{} }
 
 // app does the upkeep of one app, and returns its notices. It reads the document only when it must.
 func (k *Keeper) app(ctx context.Context, appID string, entry *table.Entry, history evidence.History,
@@ -163,7 +183,7 @@ func rotationsOf(d *record.Document, nowMillis int64) (open []rotation) {
 }
 
 // over reports whether the old token of a rotation was not used for long enough. Counts that are missing may
-// be uses, so they keep the rotation open.
+// be uses, so they keep the rotation open; so does a clock that cannot be trusted.
 func over(r rotation, history evidence.History, covered readiness.Fleet, now time.Time) bool {
 	since := r.began
 	for _, use := range history.LastUses() {
@@ -171,8 +191,12 @@ func over(r rotation, history evidence.History, covered readiness.Fleet, now tim
 			since = end
 		}
 	}
-	complete := readiness.CompleteUntil(covered, now)
-	return complete.Sub(since) >= r.unused && len(readiness.Missing(covered, complete.Add(-r.unused), now)) == 0
+	complete, known := readiness.CompleteUntil(covered, now)
+	if !known || complete.Sub(since) < r.unused {
+		return false
+	}
+	from := complete.Add(-r.unused)
+	return len(readiness.Missing(covered, from, now)) == 0 && len(readiness.MissingOf(history.Counted(), covered, from)) == 0
 }
 
 // Identity and Method are what the audit trail shows for a token that the upkeep ended.

@@ -6,6 +6,7 @@ package upkeep
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -24,6 +25,10 @@ const (
 	Interval = 30 * time.Second
 	// leaseLife is how long an authority keeps the upkeep after it began its latest round.
 	leaseLife = 3 * Interval
+	// lookTimeout bounds the part of a round that looks at apps, so that time is left for deliveries.
+	lookTimeout = 2 * Interval
+	// maxFailures is how many apps may fail before a round looks at no further partition.
+	maxFailures = 20
 	// maxApps is about how many apps one round looks at. A larger store takes several rounds.
 	maxApps = 20_000
 	// appsAtOnce is how many apps of a partition are read with one call.
@@ -122,8 +127,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.Metrics.failed.Inc()
 		}
 		if err != nil && !k.troubled {
-			k.Log.Warn("the upkeep cannot be done: rotations that wait for their old token to be unused stay open, and no notices "+
-				"are found", "error", err)
+			k.Log.Warn("the upkeep cannot be done, or not for all apps: rotations that wait for their old token to be unused stay "+
+				"open, and new notices are not found or not sent", "error", err)
 		}
 		if err == nil && k.troubled {
 			k.Log.Info("the upkeep is done again")
@@ -132,7 +137,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// Round does one round if this authority has the lease, or can take it.
+// Round does one round if this authority has the lease, or can take it. What fails for some apps, or for all,
+// keeps nothing else from being done: the error says what was not.
 func (k *Keeper) Round(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseLife)
 	defer cancel()
@@ -142,26 +148,37 @@ func (k *Keeper) Round(ctx context.Context) error {
 		k.count()
 		return err
 	}
+	now := time.Now()
+	failed := k.look(ctx, now)
+	k.count()
+	var all []*countersignv1.Notice
+	for partition := range k.Store.Replica().Table().Len() {
+		all = append(all, k.found[partition]...)
+	}
+	return errors.Join(failed, k.Outbox.Work(ctx, all, now))
+}
+
+// look looks at the apps of the next partitions.
+func (k *Keeper) look(ctx context.Context, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	covered, err := k.Evidence.Fleet(ctx)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	partitions := k.Store.Replica().Table().Len()
-	for looked, n := 0, 0; n < partitions && looked < maxApps; n++ {
-		apps, err := k.partition(ctx, k.next, covered, now)
-		if err != nil {
-			return err
-		}
+	var failed []error
+	for looked, n := 0, 0; n < partitions && looked < maxApps && len(failed) < maxFailures; n++ {
+		number := k.next
+		k.next = (number + 1) % partitions // also when it fails, so that the others have their turn
+		apps, failures, err := k.partition(ctx, number, covered, now)
 		looked += apps
-		k.next = (k.next + 1) % partitions
+		failed = append(failed, failures...)
+		if err != nil {
+			return errors.Join(append(failed, err)...)
+		}
 	}
-	k.count()
-	var all []*countersignv1.Notice
-	for partition := range partitions {
-		all = append(all, k.found[partition]...)
-	}
-	return k.Outbox.Work(ctx, all, now)
+	return errors.Join(failed...)
 }
 
 // count sets the metrics of the notices.

@@ -39,32 +39,38 @@ type counts struct {
 	uses     map[string][]ledger.LastUse
 	sums     map[string][]ledger.Sum
 	coverage []ledger.Coverage
+	since    time.Time
+	counted  ledger.Counted
 	members  []fleet.Instance
 }
 
 // history is what was counted of one app.
 type history struct {
-	sums []ledger.Sum
-	uses []ledger.LastUse
+	sums    []ledger.Sum
+	uses    []ledger.LastUse
+	counted ledger.Counted
 }
 
 func (h history) Sums(since time.Time) ([]ledger.Sum, time.Time) { return h.sums, since }
 func (h history) LastUses() []ledger.LastUse                     { return h.uses }
+func (h history) Counted() ledger.Counted                        { return h.counted }
 
 func (c *counts) App(_ context.Context, appID string) (evidence.History, error) {
-	return history{c.sums[appID], c.uses[appID]}, nil
+	return history{c.sums[appID], c.uses[appID], c.counted}, nil
 }
 
 func (c *counts) Apps(_ context.Context, _ int, appIDs []string) (map[string]evidence.History, error) {
 	found := map[string]evidence.History{}
 	for _, id := range appIDs {
-		found[id] = history{c.sums[id], c.uses[id]}
+		found[id] = history{c.sums[id], c.uses[id], c.counted}
 	}
 	return found, nil
 }
 
-func (c *counts) Coverage(context.Context) ([]ledger.Coverage, error) { return c.coverage, nil }
-func (c *counts) Instances() ([]fleet.Instance, error)                { return c.members, nil }
+func (c *counts) Coverage(context.Context) ([]ledger.Coverage, time.Time, error) {
+	return c.coverage, c.since, nil
+}
+func (c *counts) Instances() ([]fleet.Instance, error) { return c.members, nil }
 
 // world is a Countersign whose authority does the management, and a keeper beside it.
 type world struct {
@@ -160,55 +166,107 @@ func used(id string, ago time.Duration) []ledger.LastUse {
 func TestB09_UnusedRotationsEnd(t *testing.T) {
 	w := newWorld(t)
 	const active, expired = pb.TokenState_TOKEN_STATE_ACTIVE, pb.TokenState_TOKEN_STATE_EXPIRED
-	live := []fleet.Instance{{ID: "v1", InstanceID: "i1", Start: time.Now().Add(-50 * time.Hour), Reporting: true}}
-	covered := func(until time.Duration) []ledger.Coverage {
-		return []ledger.Coverage{{
-			ValidatorID: "v1", InstanceID: "i1", Start: time.Now().Add(-50 * time.Hour), Until: time.Now().Add(-until),
-		}}
+	ago := func(d time.Duration) time.Time { return time.Now().Add(-d) }
+	instance := func(change func(*fleet.Instance)) []fleet.Instance {
+		i := fleet.Instance{
+			ID: "v1", InstanceID: "i1", Start: ago(50 * time.Hour), Heard: time.Now(), ClockKnown: true, Reporting: true,
+		}
+		change(&i)
+		return []fleet.Instance{i}
 	}
+	live := instance(func(*fleet.Instance) {})
+	skewed := func(ahead time.Duration) []fleet.Instance {
+		return instance(func(i *fleet.Instance) { i.Ahead = ahead })
+	}
+	covered := func(until time.Duration) []ledger.Coverage {
+		return []ledger.Coverage{{ValidatorID: "v1", InstanceID: "i1", Start: ago(50 * time.Hour), Until: ago(until)}}
+	}
+	killed := func(until, heard time.Duration) []ledger.Coverage {
+		return append(covered(time.Second), ledger.Coverage{
+			ValidatorID: "v2", InstanceID: "i2", Start: ago(50 * time.Hour), Until: ago(until), Heard: ago(heard),
+		})
+	}
+	const second, hour = time.Second, time.Hour
 	for i, tt := range []struct {
-		name     string
-		ago, use time.Duration // use is 0 for never
-		coverage []ledger.Coverage
-		want     pb.TokenState
+		name      string
+		ago, use  time.Duration // use is 0 for never
+		members   []fleet.Instance
+		coverage  []ledger.Coverage
+		since     time.Time
+		counted   ledger.Counted
+		wantEnded bool
 	}{
-		{"never used", 25 * time.Hour, 0, covered(time.Second), expired},
-		{"used long ago", 50 * time.Hour, 25 * time.Hour, covered(time.Second), expired},
-		{"used lately", 50 * time.Hour, 23 * time.Hour, covered(time.Second), active},
-		{"rotated lately", 23 * time.Hour, 30 * time.Hour, covered(time.Second), active},
-		{"counts are missing", 25 * time.Hour, 0, covered(time.Minute), active},
-		{"a validator was killed meanwhile", 25 * time.Hour, 0, append(covered(time.Second), ledger.Coverage{
-			ValidatorID: "v2", InstanceID: "i2", Start: time.Now().Add(-50 * time.Hour), Until: time.Now().Add(-5 * time.Hour),
-		}), active},
+		{name: "never used", ago: 25 * hour, wantEnded: true},
+		{name: "used long ago", ago: 50 * hour, use: 25 * hour, wantEnded: true},
+		{name: "used lately", ago: 50 * hour, use: 23 * hour},
+		{name: "rotated lately", ago: 23 * hour, use: 30 * hour},
+		{name: "counts are missing", ago: 25 * hour, coverage: covered(time.Minute)},
+		{name: "a validator was killed meanwhile", ago: 25 * hour, coverage: killed(5*hour, 5*hour)},
+		{name: "one was killed long ago", ago: 25 * hour, coverage: killed(30*hour, 30*hour), wantEnded: true},
+		{name: "one was cut off long ago, and killed meanwhile", ago: 25 * hour, coverage: killed(30*hour, 5*hour)},
+		{name: "one does not report, and may still decide", ago: 50 * hour, members: instance(func(i *fleet.Instance) {
+			i.Reporting, i.Heard = false, ago(40*hour)
+		}), coverage: covered(40 * hour)},
+		{name: "Redis was emptied", ago: 25 * hour, since: ago(hour), counted: ledger.Counted{Since: ago(hour)}},
+		{name: "the counts of some partitions were lost", ago: 25 * hour, counted: ledger.Counted{Since: ago(hour)}},
+		{name: "they were lost long ago", ago: 50 * hour, since: ago(30 * hour), counted: ledger.Counted{Since: ago(26 * hour)}, wantEnded: true},
+		{name: "the counts are damaged", ago: 25 * hour, counted: ledger.Counted{Damaged: true}},
+		{name: "used just long enough ago", ago: 50 * hour, use: 24*hour + 30*second, wantEnded: true},
+		{
+			name: "the same by a clock that is behind", ago: 50 * hour, use: 24*hour + 30*second, members: skewed(-50 * second),
+			coverage: covered(51 * second),
+		},
+		{name: "a clock is wrong", ago: 25 * hour, members: skewed(-2 * time.Minute)},
+		{name: "a clock is ahead", ago: 25 * hour, members: skewed(2 * time.Minute)},
+		{name: "a clock is unknown", ago: 25 * hour, members: instance(func(i *fleet.Instance) { i.ClockKnown = false })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			app := string(rune('a'+i)) + "pp"
 			old, next := w.rotate(t, app, tt.ago, 24*time.Hour)
 			if tt.use > 0 {
-				w.uses[app] = used(old, tt.use)
+				w.uses[app] = []ledger.LastUse{{TokenID: old, Scope: policy.Scope(events), Minute: ago(tt.use + time.Minute)}}
 			}
-			w.members, w.coverage, w.rows = live, tt.coverage, nil
+			w.members, w.coverage, w.rows = live, covered(time.Second), nil
+			if tt.members != nil {
+				w.members = tt.members
+			}
+			if tt.coverage != nil {
+				w.coverage = tt.coverage
+			}
+			w.since, w.counted = tt.since, tt.counted
+			rows := func() (own []*pb.AuditEvent) {
+				for _, row := range w.rows {
+					if row.GetAppId() == app {
+						own = append(own, row)
+					}
+				}
+				return own
+			}
 			w.round(t)
-			if got := w.state(t, app, old); got != tt.want {
-				t.Errorf("the old token is %v, want %v", got, tt.want)
+			want := active
+			if tt.wantEnded {
+				want = expired
+			}
+			if got := w.state(t, app, old); got != want {
+				t.Errorf("the old token is %v, want %v", got, want)
 			}
 			if got := w.state(t, app, next); got != active {
 				t.Errorf("the new token is %v", got)
 			}
-			if tt.want == active {
-				if len(w.rows) != 0 {
-					t.Errorf("rows %v", w.rows)
+			if !tt.wantEnded {
+				if len(rows()) != 0 {
+					t.Errorf("rows %v", rows())
 				}
 				return
 			}
-			if len(w.rows) != 1 || w.rows[0].GetIdentity() != "countersign" || w.rows[0].GetRole() != "" ||
-				w.rows[0].GetMethod() != "EndUnusedToken" || w.rows[0].GetAppId() != app {
-				t.Errorf("rows %v", w.rows)
+			if len(rows()) != 1 || rows()[0].GetIdentity() != "countersign" || rows()[0].GetRole() != "" ||
+				rows()[0].GetMethod() != "EndUnusedToken" || rows()[0].GetAppId() != app {
+				t.Errorf("rows %v", rows())
 			}
 			w.rows = nil
 			w.round(t)
-			if len(w.rows) != 0 {
-				t.Errorf("a second round has changed something: %v", w.rows)
+			if len(rows()) != 0 {
+				t.Errorf("a second round has changed something: %v", rows())
 			}
 		})
 	}
