@@ -2,8 +2,10 @@ package upkeep_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -269,6 +271,37 @@ func TestB09_UnusedRotationsEnd(t *testing.T) {
 				t.Errorf("a second round has changed something: %v", rows())
 			}
 		})
+	}
+}
+
+// TestOneAppStopsNoOther: an app whose document cannot be read keeps nobody else's rotation open, whatever the
+// order of the apps is, and the round says what it could not do.
+func TestOneAppStopsNoOther(t *testing.T) {
+	w := newWorld(t)
+	var apps, old []string
+	for i := range 8 {
+		app := fmt.Sprint("shop-", i)
+		id, _ := w.rotate(t, app, 25*time.Hour, 24*time.Hour)
+		apps, old = append(apps, app), append(old, id)
+	}
+	damaged := map[int]bool{0: true, 3: true, 7: true}
+	for i := range damaged {
+		hash := policy.HashApp(apps[i])
+		keys := record.KeysOf(hash.Partition(record.DefaultPartitions))
+		check.NoError(t, w.client.HSet(t.Context(), keys.Policies, apps[i], "damaged").Err())
+	}
+	check.NoError(t, w.store.Replica().Confirm(t.Context()))
+	err := w.keeper.Round(t.Context())
+	for i, app := range apps {
+		if damaged[i] {
+			if !strings.Contains(fmt.Sprint(err), "app "+app) {
+				t.Errorf("the error does not name %s: %v", app, err)
+			}
+			continue
+		}
+		if got := w.state(t, app, old[i]); got != pb.TokenState_TOKEN_STATE_EXPIRED {
+			t.Errorf("%s: the old token is %v", app, got)
+		}
 	}
 }
 
