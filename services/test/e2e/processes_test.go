@@ -52,6 +52,16 @@ type process struct {
 	output     *buffer
 	// transport secures connections to the process; nil means plain text.
 	transport credentials.TransportCredentials
+
+	started *os.Process
+	killed  bool
+}
+
+// kill ends the process as a crash of its machine does.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	p.killed = true
+	check.NoError(t, p.started.Kill())
 }
 
 // buffer holds the output of a process, and can be read while the process writes.
@@ -158,9 +168,10 @@ func startProcess(t *testing.T, folder, name string, arguments ...string) *proce
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.started = cmd.Process
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
+		if err := cmd.Wait(); err != nil && !p.killed {
 			t.Errorf("%s exited with %v, want success", name, err)
 		}
 		if t.Failed() {

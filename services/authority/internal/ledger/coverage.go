@@ -162,7 +162,7 @@ func (l *Ledger) begin(ctx context.Context) {
 	for {
 		since := l.config.Now()
 		if since.Sub(l.config.StoreCreated) < newStore {
-			since = l.config.StoreCreated // no validator has decided anything before
+			since = time.UnixMilli(1) // nothing was decided before
 		}
 		pause := beginInterval
 		if err := l.config.Storage.Begin(ctx, len(l.queues), since); err != nil {

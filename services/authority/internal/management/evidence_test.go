@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/authority/internal/evidence"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
@@ -117,4 +118,37 @@ func violations(err error) (types []string, report *pb.Readiness) {
 		}
 	}
 	return types, report
+}
+
+// TestB21_CountsThatBeganLater: what is missing from before an app was created does not matter to it. What is
+// missing since then makes its report incomplete.
+func TestB21_CountsThatBeganLater(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	id := c.create(t, app, "a", events).GetToken().GetTokenId()
+	c.count(app, sum(id, events, policy.TokenValid, 100))
+	before, after := time.Now().Add(-time.Hour), time.Now().Add(time.Minute)
+	for name, tt := range map[string]struct {
+		since   time.Time
+		counted ledger.Counted
+		want    pb.ReadinessVerdict
+	}{
+		"before the app":              {before, ledger.Counted{Since: before}, pb.ReadinessVerdict_READINESS_VERDICT_READY},
+		"after the app":               {after, ledger.Counted{Since: after}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
+		"in its partition only":       {before, ledger.Counted{Since: after}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
+		"the coverage only":           {after, ledger.Counted{Since: before}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
+		"before the app, and damaged": {before, ledger.Counted{Since: before, Damaged: true}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.since, c.apps[app].counted = tt.since, tt.counted
+			answer := check.Must(c.service.GetReadiness(t.Context(), &pb.GetReadinessRequest{AppId: app}))(t)
+			if got := answer.GetReadiness().GetVerdict(); got != tt.want {
+				t.Errorf("the verdict is %v, want %v: %q", got, tt.want, answer.GetReadiness().GetMissing())
+			}
+			incomplete := tt.want == pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE
+			if incomplete != (len(answer.GetReadiness().GetMissing()) == 1) {
+				t.Errorf("missing: %q", answer.GetReadiness().GetMissing())
+			}
+		})
+	}
 }

@@ -62,11 +62,12 @@ func reportOn(d *record.Document, found *evidence.App, window time.Duration, rat
 	now time.Time,
 ) *countersignv1.Readiness {
 	from := now.Add(-window)
-	in := readiness.Input{
-		Document: d, LastUses: found.LastUses(), Scopes: scopes, MaxRejectedRatio: ratio, Now: now,
-		Missing: append(readiness.Missing(found.Fleet, from, now), readiness.MissingOf(found.Counted(), found.Fleet, from)...),
-	}
+	in := readiness.Input{Document: d, LastUses: found.LastUses(), Scopes: scopes, MaxRejectedRatio: ratio, Now: now}
 	in.Sums, in.From = found.Sums(from)
+	if created := time.UnixMilli(d.CreateMillis); d.CreateMillis > 0 && created.After(from) {
+		from = created // the app had no requests before
+	}
+	in.Missing = append(readiness.Missing(found.Fleet, from, now), readiness.MissingOf(found.Counted(), found.Fleet, from)...)
 	return readiness.Report(in)
 }
 

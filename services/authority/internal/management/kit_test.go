@@ -203,11 +203,11 @@ func wantFailure(t testing.TB, err error, want failure) {
 	}
 }
 
-// contents returns a DUMP of every key of Redis.
+// contents returns a DUMP of every key of the store. Usage counts are no part of it.
 func (w *world) contents(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, key := range check.Must(w.redis.Keys(t.Context(), "*").Result())(t) {
+	for _, key := range check.Must(w.redis.Keys(t.Context(), "cs:*").Result())(t) {
 		all[key] = check.Must(w.redis.Dump(t.Context(), key).Result())(t)
 	}
 	return all
