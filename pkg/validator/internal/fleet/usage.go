@@ -101,14 +101,19 @@ func (h *handover) take(late time.Duration) {
 		all := len(counts) < room
 		h.mu.Lock()
 		h.outbox.Put(counts, all, before)
-		if dropped > h.dropped {
-			h.dropped, h.droppedUntil = dropped, h.clock.At(time.Now())
-		}
+		h.noteDropped(dropped)
 		h.tell()
 		h.mu.Unlock()
 		if all {
 			return
 		}
+	}
+}
+
+// noteDropped notes how many decisions were dropped until now. The caller holds the mutex.
+func (h *handover) noteDropped(all uint64) {
+	if all > h.dropped {
+		h.dropped, h.droppedUntil = all, h.clock.At(time.Now())
 	}
 }
 

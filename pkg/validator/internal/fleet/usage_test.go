@@ -3,10 +3,15 @@ package fleet
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/countersign/countersign/pkg/keyring"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
+	"github.com/countersign/countersign/pkg/replica"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	"github.com/countersign/countersign/pkg/usage"
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
@@ -257,6 +262,58 @@ func TestB21_KilledValidator(t *testing.T) {
 			if least := decided - uint64(15*time.Second/pace); n < least || n > decided {
 				t.Errorf("%d decisions are counted, want %d to %d", n, least, decided)
 			}
+		}
+	})
+}
+
+// TestB21_NumbersGoOnWhenAStoreIsBack: a validator that follows another store for a while, and then the first
+// one again, goes on with its numbers, since the authorities have kept the last one.
+func TestB21_NumbersGoOnWhenAStoreIsBack(t *testing.T) {
+	var counter usage.Counter
+	h := newHandover(&counter, nil)
+	one, other := storeOf(t, "one"), storeOf(t, "other")
+	for i, step := range []struct {
+		of   *replica.Replica
+		want uint64
+	}{{one, 1}, {one, 2}, {other, 1}, {one, 3}, {other, 2}, {other, 3}, {storeOf(t, "third"), 1}} {
+		h.open(step.of)
+		counter.Count(time.Now().UnixMilli(), 0, "app", 1, policy.Decision{Reason: policy.TokenMissing})
+		h.take(0)
+		m, _ := h.next(time.Now())
+		if got := m.GetUsage().GetNumber(); got != step.want {
+			t.Fatalf("step %d: the batch has number %d, want %d", i, got, step.want)
+		}
+		partition := m.GetUsage().GetPartition()
+		h.receive(&countersignv1.ReportResponse{UsagePartition: &partition, UsageAcknowledged: step.want}, time.Now())
+	}
+}
+
+// storeOf returns a replica of a store of its own.
+func storeOf(t *testing.T, id string) *replica.Replica {
+	t.Helper()
+	codec := record.NewCodec(keyring.Generate(), record.Meta{StoreID: id, Partitions: partitions})
+	return replica.New(nil, codec, slog.New(slog.DiscardHandler))
+}
+
+// TestB21_DropsHaveATime: a validator says when it last dropped decisions.
+func TestB21_DropsHaveATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var counter usage.Counter
+		h := newHandover(&counter, nil)
+		h.open(storeOf(t, "one"))
+		began := time.Now()
+		for _, step := range []struct {
+			dropped uint64
+			until   time.Duration
+		}{{0, 0}, {0, 0}, {5, 2 * time.Hour}, {5, 2 * time.Hour}, {6, 4 * time.Hour}} {
+			h.noteDropped(step.dropped)
+			h.tell()
+			p := h.progress()
+			if p.GetDropped() != step.dropped || (p.GetDroppedUntil() != nil) != (step.until > 0) ||
+				step.until > 0 && !p.GetDroppedUntil().AsTime().Equal(began.Add(step.until)) {
+				t.Errorf("%v, want %d until %v", p, step.dropped, step.until)
+			}
+			time.Sleep(time.Hour)
 		}
 	})
 }
