@@ -34,11 +34,13 @@ type ReadinessVerdict int32
 const (
 	// Never answered.
 	ReadinessVerdict_READINESS_VERDICT_UNSPECIFIED ReadinessVerdict = 0
-	// There are no blockers.
+	// There are no blockers, and nothing is missing.
 	ReadinessVerdict_READINESS_VERDICT_READY ReadinessVerdict = 1
 	// There are blockers.
 	ReadinessVerdict_READINESS_VERDICT_NOT_READY ReadinessVerdict = 2
-	// No requests were seen.
+	// No requests were seen; or a scope that the report is about saw none that can carry a token (B18). The
+	// report is about the scopes that a call would switch on, otherwise about all scopes that saw requests. A
+	// warning names the scopes.
 	ReadinessVerdict_READINESS_VERDICT_NO_TRAFFIC ReadinessVerdict = 3
 	// A live validator has not reported.
 	ReadinessVerdict_READINESS_VERDICT_INCOMPLETE ReadinessVerdict = 4

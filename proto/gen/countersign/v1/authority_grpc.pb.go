@@ -113,7 +113,8 @@ type AuthorityServiceClient interface {
 	// allow_rejections is set. So a trial that is made longer, or permanent, needs the report, and a trial that
 	// is shortened does not. The report counts what a trial rejects. The status details hold the report
 	// (Readiness) without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for
-	// missing counts of a validator, NO_TRAFFIC, or USAGE_UNAVAILABLE when the counts cannot be read.
+	// missing counts of a validator, NO_TRAFFIC for scopes without requests that can carry a token, or
+	// USAGE_UNAVAILABLE when the counts cannot be read.
 	SetEnforcement(ctx context.Context, in *SetEnforcementRequest, opts ...grpc.CallOption) (*SetEnforcementResponse, error)
 	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
 	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.
@@ -410,7 +411,8 @@ type AuthorityServiceServer interface {
 	// allow_rejections is set. So a trial that is made longer, or permanent, needs the report, and a trial that
 	// is shortened does not. The report counts what a trial rejects. The status details hold the report
 	// (Readiness) without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for
-	// missing counts of a validator, NO_TRAFFIC, or USAGE_UNAVAILABLE when the counts cannot be read.
+	// missing counts of a validator, NO_TRAFFIC for scopes without requests that can carry a token, or
+	// USAGE_UNAVAILABLE when the counts cannot be read.
 	SetEnforcement(context.Context, *SetEnforcementRequest) (*SetEnforcementResponse, error)
 	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
 	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.

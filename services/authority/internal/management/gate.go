@@ -3,6 +3,7 @@ package management
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -88,6 +89,10 @@ func (g *gate) refusal() *apierr.Error {
 	for _, sentence := range r.GetMissing() {
 		violations = append(violations, apierr.Violation{Type: "INCOMPLETE", Description: sentence})
 	}
+	untested, advice := g.untested()
+	for _, sentence := range untested {
+		violations = append(violations, apierr.Violation{Type: "NO_TRAFFIC", Description: sentence})
+	}
 	var message string
 	switch r.GetVerdict() {
 	case countersignv1.ReadinessVerdict_READINESS_VERDICT_READY:
@@ -99,12 +104,29 @@ func (g *gate) refusal() *apierr.Error {
 		message = fmt.Sprintf("it is unknown what enforcing %s would reject, because counts are missing: %s; wait for them, "+
 			"choose a readiness_window that begins later, %s", scopes, first(r.GetMissing()), insist)
 	default:
-		text := fmt.Sprintf("no requests for %s were seen since %s", scopes, r.GetStartTime().AsTime().Format(time.RFC3339))
-		violations = append(violations, apierr.Violation{Type: "NO_TRAFFIC", Description: text})
-		message = text + ", so that it is unknown what enforcing would reject: send requests with the app's tokens first, " +
-			insist
+		message = fmt.Sprintf("%s, so that it is unknown what enforcing would reject: %s, %s", strings.Join(untested, ", and "),
+			advice, insist)
 	}
 	return apierr.Preconditions(notReady, subject, violations, "%s", message).With(brief(r))
+}
+
+// untested returns a sentence for each kind of added scope about which the report knows nothing, and what to
+// do about these scopes.
+func (g *gate) untested() (sentences []string, advice string) {
+	unseen, unsupported := readiness.Untested(g.report, g.added)
+	since := g.report.GetStartTime().AsTime().Format(time.RFC3339)
+	if unseen != 0 {
+		sentences = append(sentences, fmt.Sprintf("no requests for %s were seen since %s", contract.ScopeNames(unseen), since))
+	}
+	if unsupported != 0 {
+		sentences = append(sentences, fmt.Sprintf("all requests for %s since %s came from Google Tag Manager, which cannot "+
+			"send tokens", contract.ScopeNames(unsupported), since))
+	}
+	advice = "send requests with the app's tokens first"
+	if unseen|unsupported != g.added {
+		advice += ", leave " + contract.ScopeNames(unseen|unsupported) + " out"
+	}
+	return sentences, advice
 }
 
 // first returns the first of some sentences, and how many more there are.

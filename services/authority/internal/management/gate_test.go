@@ -125,6 +125,85 @@ func TestB15_Gate(t *testing.T) {
 	}
 }
 
+// TestB15_EveryScopeNeedsTraffic: each scope that is switched on needs a request that can carry a token. The
+// error names the scopes without one, also beside other reasons.
+func TestB15_EveryScopeNeedsTraffic(t *testing.T) {
+	c := newCounted(t)
+	good := func(id string, scope pb.Scope) ledger.Sum { return sum(id, scope, policy.TokenValid, 10) }
+	manager := func(scope pb.Scope) ledger.Sum { return sum("", scope, policy.SourceNotSupported, 10) }
+	for _, tt := range []struct {
+		name   string
+		on     []pb.Scope // enforced already
+		scopes []pb.Scope
+		sums   func(id string) []ledger.Sum
+		// types are the types of the violations, none when the call passes. words are in the message.
+		types []string
+		words []string
+	}{
+		{
+			"all of them have", nil, []pb.Scope{events, sessions},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events), good(id, sessions)} }, nil, nil,
+		},
+		{
+			"two of three have none", nil, []pb.Scope{events, sessions, revenue},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events)} },
+			[]string{"NO_TRAFFIC"},
+			[]string{"no requests for SESSIONS, AD_REVENUE were seen since 2", "leave SESSIONS, AD_REVENUE out"},
+		},
+		{
+			"none has", nil, []pb.Scope{events, sessions}, func(string) []ledger.Sum { return nil },
+			[]string{"NO_TRAFFIC"},
+			[]string{"no requests for EVENTS, SESSIONS were seen since 2"},
+		},
+		{
+			"one that was on before has none", []pb.Scope{sessions}, []pb.Scope{events, sessions},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events)} }, nil, nil,
+		},
+		{
+			"B18 one has a tag manager's only", nil, []pb.Scope{events, sessions},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events), manager(sessions)} },
+			[]string{"NO_TRAFFIC"},
+			[]string{"all requests for SESSIONS since 2", "Google Tag Manager, which cannot send tokens", "leave SESSIONS out"},
+		},
+		{
+			"B18 one has a tag manager's only, one none", nil, []pb.Scope{events, sessions},
+			func(string) []ledger.Sum { return []ledger.Sum{manager(events)} },
+			[]string{"NO_TRAFFIC"},
+			[]string{"no requests for SESSIONS were seen since 2", "and all requests for EVENTS since 2"},
+		},
+		{
+			"a blocker too", nil, []pb.Scope{events, sessions},
+			func(string) []ledger.Sum { return []ledger.Sum{sum("", events, policy.TokenMissing, 1)} },
+			[]string{"NOT_READY", "NO_TRAFFIC"},
+			[]string{"EVENTS: 1 of 1 request (100 %)"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app := newApp()
+			id := c.create(t, app, "a", events, sessions, revenue).GetToken().GetTokenId()
+			c.enforce(t, app, tt.on...)
+			c.count(app, tt.sums(id)...)
+			_, err := c.service.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: tt.scopes})
+			if tt.types == nil {
+				check.NoError(t, err)
+				return
+			}
+			if types, _ := violations(err); !slices.Equal(types, tt.types) || apierr.ReasonOf(err) != "NOT_READY" {
+				t.Errorf("got %v with %v, want %v", err, types, tt.types)
+			}
+			message := status.Convert(err).Message()
+			for _, words := range tt.words {
+				if !strings.Contains(message, words) {
+					t.Errorf("message %q lacks %q", message, words)
+				}
+			}
+			if tt.name == "none has" && strings.Contains(message, "out") {
+				t.Errorf("message %q advises to leave out all that was asked for", message)
+			}
+		})
+	}
+}
+
 // TestB15_OwnTokensBlock: own traffic that would be rejected blocks, and the error names token and scope.
 // Once the token has the scope, the call passes, also for the requests of before.
 func TestB15_OwnTokensBlock(t *testing.T) {
