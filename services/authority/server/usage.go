@@ -14,7 +14,7 @@ import (
 // countUsage adds the usage counts of validators until ctx ends.
 func (s *Server) countUsage(ctx context.Context, r *replica.Replica, partitions int) error {
 	counts := ledger.New(ledger.Config{
-		Storage: store.NewCounts(s.usage), Partitions: partitions, Apps: ledger.OfTable(r.Table()), KnownScope: knownScope,
+		Storage: store.NewCounts(s.usage), Partitions: partitions, Apps: ledger.OfReplica(r), KnownScope: knownScope,
 		Metrics: s.counts, Log: s.config.Log,
 	})
 	s.fleet.OpenUsage(counts)
