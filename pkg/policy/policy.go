@@ -85,6 +85,17 @@ func (e Enforcement) Ever(nowMillis int64) ScopeSet {
 	return now
 }
 
+// Beyond returns the scopes that e enforces and other does not, at the given time or at any later one.
+func (e Enforcement) Beyond(other Enforcement, nowMillis int64) ScopeSet {
+	var more ScopeSet
+	// Both change at the ends of their trials only. No trial, and one that is over, change nothing later.
+	for _, at := range []int64{nowMillis, e.TrialEndMillis, other.TrialEndMillis} {
+		at = max(at, nowMillis)
+		more |= e.At(at).Without(other.At(at))
+	}
+	return more
+}
+
 // Policy is all that decides for one app. It is immutable, so any number of goroutines may read it. It is one
 // string in the form of packed.go, so that millions of policies cost the garbage collector nothing. Two
 // policies with the same contents are equal (== on the values).

@@ -146,3 +146,28 @@ func TestB08_ExpiryBoundary(t *testing.T) {
 		}
 	}
 }
+
+// TestB15_BeyondIsWhatIsEnforcedInAddition compares Beyond with the two enforcements at every millisecond at
+// which they can differ: for all sets of two scopes, and ends before, at and after the given time.
+func TestB15_BeyondIsWhatIsEnforcedInAddition(t *testing.T) {
+	sets := []policy.ScopeSet{0, policy.ScopesOf(events), policy.ScopesOf(sessions), policy.ScopesOf(events, sessions)}
+	var all []policy.Enforcement
+	for _, scopes := range sets {
+		for _, after := range sets {
+			for _, end := range []int64{0, now - 1, now, now + 1, now + 3} {
+				all = append(all, policy.Enforcement{Scopes: scopes, TrialEndMillis: end, After: after})
+			}
+		}
+	}
+	for _, e := range all {
+		for _, other := range all {
+			var want policy.ScopeSet
+			for at := int64(now); at < now+5; at++ {
+				want |= e.At(at).Without(other.At(at))
+			}
+			if got := e.Beyond(other, now); got != want {
+				t.Errorf("%+v beyond %+v: got %b, want %b", e, other, got, want)
+			}
+		}
+	}
+}

@@ -229,6 +229,20 @@ var authorityGuards = []guard{
 		tests: "TestB15_Gate", packages: []string{"./services/authority/internal/management"},
 	},
 	{
+		// Without it, a trial that was allowed for a minute can be made permanent without a readiness report.
+		name: "a longer trial waits for readiness", file: "services/authority/internal/management/enforcement.go",
+		cuts: []cut{{
+			"after.Enforcement.Beyond(before.Enforcement, by.Now.UnixMilli())",
+			"e.scopes.Without(before.Enforcement.At(by.Now.UnixMilli()))",
+		}},
+		tests: "TestB15_WhatIsEnforcedForLonger", packages: []string{"./services/authority/internal/management"},
+	},
+	{
+		name: "a scope without traffic is not ready", file: "services/authority/internal/readiness/readiness.go",
+		cuts:  []cut{{" || t.unseen != 0 || t.unsupported != 0", ""}},
+		tests: "TestB21_Findings", packages: []string{"./services/authority/internal/readiness"},
+	},
+	{
 		// Without it, a token that is used is ended while the counts of its use are on their way.
 		name: "missing counts keep a rotation open", file: "services/authority/internal/upkeep/partition.go",
 		cuts:  []cut{{" && len(readiness.Missing(covered, complete.Add(-r.unused), now)) == 0", ""}},

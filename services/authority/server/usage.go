@@ -16,7 +16,7 @@ func (s *Server) countUsage(ctx context.Context, r *replica.Replica) error {
 	meta := r.Codec().Meta()
 	counts := ledger.New(ledger.Config{
 		Storage: store.NewCounts(s.usage, meta.StoreID), Partitions: meta.Partitions, StoreCreated: meta.CreateTime,
-		Apps: ledger.OfTable(r.Table()), KnownScope: knownScope, Metrics: s.counts, Log: s.config.Log,
+		Apps: ledger.OfReplica(r), KnownScope: knownScope, Metrics: s.counts, Log: s.config.Log,
 	})
 	s.fleet.OpenUsage(counts)
 	s.evidence.Open(evidence.CountsOf(counts))

@@ -34,11 +34,13 @@ type ReadinessVerdict int32
 const (
 	// Never answered.
 	ReadinessVerdict_READINESS_VERDICT_UNSPECIFIED ReadinessVerdict = 0
-	// There are no blockers.
+	// There are no blockers, and nothing is missing.
 	ReadinessVerdict_READINESS_VERDICT_READY ReadinessVerdict = 1
 	// There are blockers.
 	ReadinessVerdict_READINESS_VERDICT_NOT_READY ReadinessVerdict = 2
-	// No requests were seen.
+	// No requests were seen; or a scope that the report is about saw none that can carry a token (B18). The
+	// report is about the scopes that a call would switch on, otherwise about all scopes that saw requests. A
+	// warning names the scopes.
 	ReadinessVerdict_READINESS_VERDICT_NO_TRAFFIC ReadinessVerdict = 3
 	// A live validator has not reported.
 	ReadinessVerdict_READINESS_VERDICT_INCOMPLETE ReadinessVerdict = 4
@@ -2638,8 +2640,8 @@ type SetEnforcementResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app. With validate_only, the app as it would be.
 	App *App `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
-	// What enforcement would reject in the scopes that were switched on. Absent when no scope was, or when the
-	// usage counts cannot be read. Only with validate_only it has tokens and notices.
+	// What enforcement would reject in the scopes that were switched on, or are enforced for longer. Absent when
+	// there are none, or when the usage counts cannot be read. Only with validate_only it has tokens and notices.
 	Readiness *Readiness `protobuf:"bytes,2,opt,name=readiness,proto3" json:"readiness,omitempty"`
 	// Text for people.
 	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
@@ -3967,7 +3969,8 @@ type AuditEvent struct {
 	// the same (B30). With method Repair: the change that could not be made again, so that the app stays
 	// undecided; without app_id, the fields and keys that were removed.
 	GivenUp []*GivenUp `protobuf:"bytes,18,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
-	// With allow_rejections: what enforcement would have rejected, for each scope that was switched on.
+	// With allow_rejections: what enforcement would have rejected, for each scope that was switched on, or is
+	// enforced for longer.
 	RejectedScopes []*ScopeReadiness `protobuf:"bytes,19,rep,name=rejected_scopes,json=rejectedScopes,proto3" json:"rejected_scopes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -108,10 +108,13 @@ type AuthorityServiceClient interface {
 	// SetEnforcement sets the scopes for which requests must carry a valid token. The empty set switches
 	// enforcement off. FAILED_PRECONDITION when no ACTIVE token authenticates one of the scopes.
 	//
-	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) unless the readiness report
-	// about that scope is READY, or allow_rejections is set. The status details hold the report (Readiness)
-	// without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for missing
-	// counts of a validator, NO_TRAFFIC, or USAGE_UNAVAILABLE when the counts cannot be read.
+	// A call that enforces a scope at a time at which it would not be enforced without the call is
+	// FAILED_PRECONDITION (NOT_READY) unless the readiness report about these scopes is READY, or
+	// allow_rejections is set. So a trial that is made longer, or permanent, needs the report, and a trial that
+	// is shortened does not. The report counts what a trial rejects. The status details hold the report
+	// (Readiness) without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for
+	// missing counts of a validator, NO_TRAFFIC for scopes without requests that can carry a token, or
+	// USAGE_UNAVAILABLE when the counts cannot be read.
 	SetEnforcement(ctx context.Context, in *SetEnforcementRequest, opts ...grpc.CallOption) (*SetEnforcementResponse, error)
 	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
 	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.
@@ -403,10 +406,13 @@ type AuthorityServiceServer interface {
 	// SetEnforcement sets the scopes for which requests must carry a valid token. The empty set switches
 	// enforcement off. FAILED_PRECONDITION when no ACTIVE token authenticates one of the scopes.
 	//
-	// Switching a scope on that was not enforced is FAILED_PRECONDITION (NOT_READY) unless the readiness report
-	// about that scope is READY, or allow_rejections is set. The status details hold the report (Readiness)
-	// without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for missing
-	// counts of a validator, NO_TRAFFIC, or USAGE_UNAVAILABLE when the counts cannot be read.
+	// A call that enforces a scope at a time at which it would not be enforced without the call is
+	// FAILED_PRECONDITION (NOT_READY) unless the readiness report about these scopes is READY, or
+	// allow_rejections is set. So a trial that is made longer, or permanent, needs the report, and a trial that
+	// is shortened does not. The report counts what a trial rejects. The status details hold the report
+	// (Readiness) without tokens and notices. Each violation has a type: NOT_READY for a blocker, INCOMPLETE for
+	// missing counts of a validator, NO_TRAFFIC for scopes without requests that can carry a token, or
+	// USAGE_UNAVAILABLE when the counts cannot be read.
 	SetEnforcement(context.Context, *SetEnforcementRequest) (*SetEnforcementResponse, error)
 	// GetReadiness reports what enforcement would reject (B21). NOT_FOUND when the app has no policy.
 	// UNAVAILABLE (USAGE_UNAVAILABLE) when the usage counts cannot be read.

@@ -19,10 +19,12 @@ type verdict struct {
 	decisions, strange, dropped uint64
 }
 
-// judge decides what of each batch is added. It fails when an app's policy is not known now.
+// judge decides what of each batch is added. It fails when it is not known now whether an app exists.
 //
 // The counts come from validators, and a broken or hostile one must not fill the memory of Redis. So an app
-// must exist, a token must be one of the app's, and the kind of decision must be one of the contract's.
+// must exist, a token must be one of the app's, and the kind of decision must be one of the contract's. While
+// the tokens of an app are not known, counts keep their token ids, because an id that is dropped is lost for
+// ever.
 func (l *Ledger) judge(jobs []*job) (map[*job]*verdict, error) {
 	now := l.config.Now()
 	type app struct {
@@ -53,7 +55,7 @@ func (l *Ledger) judge(jobs []*job) (map[*job]*verdict, error) {
 			case c.Minute.Sub(now) > maxAhead:
 				c.Minute = now.Truncate(time.Minute)
 			}
-			if c.TokenID != "" && !of.tokens[c.TokenID] {
+			if c.TokenID != "" && of.tokens != nil && !of.tokens[c.TokenID] {
 				c.TokenID = ""
 			}
 			a := v.byApp[c.AppID]

@@ -169,6 +169,29 @@ func TestB21_WhatIsNotCounted(t *testing.T) {
 	})
 }
 
+// TestB21_TokensThatAreNotKnownKeepTheirCounts: while the tokens of an app are not known, counts keep their
+// token ids. A report names them as soon as the tokens are known again.
+func TestB21_TokensThatAreNotKnownKeepTheirCounts(t *testing.T) {
+	inBubble(t, func(t *testing.T, l *Ledger, _ *memory) {
+		for number, app := range []string{"dark-app", appIn(1, 0)} {
+			c := one(app)
+			c.TokenID = "tok_cccccccccccccccc"
+			if n, err := l.Add(t.Context(), "one", batch(uint64(number)+1, number == 0, c)); n != uint64(number)+1 || err != nil {
+				t.Fatalf("%d, %v", n, err)
+			}
+			h, err := l.App(t.Context(), app)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sums, _ := h.Sums(time.Now().Add(-time.Hour))
+			want := map[string]string{"dark-app": "tok_cccccccccccccccc", appIn(1, 0): ""}[app]
+			if len(sums) != 1 || sums[0].TokenID != want || sums[0].N != 1 {
+				t.Errorf("%s: %+v, want one with the token %q", app, sums, want)
+			}
+		}
+	})
+}
+
 // TestB21_UnknownPolicyWaits: while it is not known whether an app exists, its batch is not answered.
 func TestB21_UnknownPolicyWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T, l *Ledger, _ *memory) {

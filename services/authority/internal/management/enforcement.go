@@ -56,16 +56,18 @@ func (s *Service) enforcementOf(r *countersignv1.SetEnforcementRequest) (*enforc
 	}, nil
 }
 
-// apply returns the document after the call, and the scopes that the call switches on.
+// apply returns the document after the call, and the scopes that the gate judges: those that the call
+// enforces at a time at which they would not be enforced without it. So a trial that is made longer, or
+// permanent, is judged like a scope that is switched on. A trial that is shortened is not judged.
 func (e *enforcement) apply(before *record.Document, by rules.By) (*record.Document, policy.ScopeSet, error) {
 	if err := checkAppEtag(before, e.request.GetEtag()); err != nil {
 		return nil, 0, err
 	}
 	after, err := rules.Enforce(before, by, e.request.GetAppId(), e.scopes, e.trialEnd.at(by.Now))
-	if err != nil || before == nil {
+	if err != nil || before == nil || after == nil {
 		return after, 0, err
 	}
-	return after, e.scopes.Without(before.Enforcement.At(by.Now.UnixMilli())), nil
+	return after, after.Enforcement.Beyond(before.Enforcement, by.Now.UnixMilli()), nil
 }
 
 func (e *enforcement) warnings() []string {
@@ -75,7 +77,8 @@ func (e *enforcement) warnings() []string {
 	return []string{enforcementWarning}
 }
 
-// SetEnforcement implements the RPC. Switching a scope on needs a readiness report without blockers (B15).
+// SetEnforcement implements the RPC. Switching a scope on, or enforcing it for longer, needs a readiness
+// report without blockers (B15).
 func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforcementRequest,
 ) (*countersignv1.SetEnforcementResponse, error) {
 	e, err := s.enforcementOf(r)
@@ -114,13 +117,16 @@ func (s *Service) SetEnforcement(ctx context.Context, r *countersignv1.SetEnforc
 }
 
 // prepareGate reads the evidence for the gate before the change, so that a slow read does not hold the app's
-// partition up. A call that switches nothing on needs no evidence. A failure shows in the change itself.
+// partition up. A call that the gate does not judge needs no evidence. A failure shows in the change itself.
 func (s *Service) prepareGate(ctx context.Context, e *enforcement) {
-	if e.scopes == 0 {
-		return
+	if e.scopes == 0 && e.trialEnd == (end{}) {
+		return // it only switches off
 	}
 	d, err := s.read(ctx, e.request.GetAppId())
-	if err == nil && d != nil && e.scopes.Without(d.Enforcement.At(time.Now().UnixMilli())) != 0 {
+	if err != nil {
+		return
+	}
+	if _, added, err := e.apply(d, rules.By{Now: time.Now()}); err == nil && added != 0 {
 		e.gate.gather(ctx)
 	}
 }

@@ -40,11 +40,16 @@ type counts struct {
 	members  []fleet.Instance
 	// away makes every read fail.
 	away bool
+	// reading is called by each read of one app's counts; nil does nothing.
+	reading func(ctx context.Context)
 }
 
 var errCountsAway = errors.New("the counts are away")
 
-func (c *counts) App(_ context.Context, appID string) (evidence.History, error) {
+func (c *counts) App(ctx context.Context, appID string) (evidence.History, error) {
+	if c.reading != nil {
+		c.reading(ctx)
+	}
 	if c.away {
 		return nil, errCountsAway
 	}

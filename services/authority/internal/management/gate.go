@@ -3,6 +3,7 @@ package management
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -19,7 +20,7 @@ import (
 // notReady is the reason of a call that is refused because of the readiness report.
 const notReady = "NOT_READY"
 
-// gate decides whether scopes may be switched on (B15). It is for one call.
+// gate decides whether scopes may be switched on, or enforced for longer (B15). It is for one call.
 type gate struct {
 	source *evidence.Source
 	appID  string
@@ -30,8 +31,8 @@ type gate struct {
 	gathered bool
 	found    *evidence.App
 	err      error
-	// added are the scopes that the call switches on. report is the report about them; nil without any, and
-	// when there is no evidence.
+	// added are the scopes that the call switches on, or enforces for longer. report is the report about
+	// them; nil without any, and when there is no evidence.
 	added  policy.ScopeSet
 	report *countersignv1.Readiness
 }
@@ -45,8 +46,8 @@ func (g *gate) gather(ctx context.Context) {
 	g.found, g.err = g.source.App(ctx, g.appID)
 }
 
-// judge makes the report on scopes that are switched on, from the document that the change starts from. It
-// may be called again with a newer document.
+// judge makes the report on the added scopes, from the document that the change starts from. It may be called
+// again with a newer document.
 func (g *gate) judge(ctx context.Context, before *record.Document, added policy.ScopeSet, now time.Time) {
 	g.added, g.report = added, nil
 	if added == 0 {
@@ -71,7 +72,7 @@ func reportOn(d *record.Document, found *evidence.App, window time.Duration, rat
 	return readiness.Report(in)
 }
 
-// refusal returns the error of a call that may not switch the scopes on; nil when it may.
+// refusal returns the error of a call that may not enforce the added scopes; nil when it may.
 func (g *gate) refusal() *apierr.Error {
 	if g.added == 0 {
 		return nil
@@ -91,23 +92,44 @@ func (g *gate) refusal() *apierr.Error {
 	for _, sentence := range r.GetMissing() {
 		violations = append(violations, apierr.Violation{Type: "INCOMPLETE", Description: sentence})
 	}
+	untested, advice := g.untested()
+	for _, sentence := range untested {
+		violations = append(violations, apierr.Violation{Type: "NO_TRAFFIC", Description: sentence})
+	}
 	var message string
 	switch r.GetVerdict() {
 	case countersignv1.ReadinessVerdict_READINESS_VERDICT_READY:
 		return nil
 	case countersignv1.ReadinessVerdict_READINESS_VERDICT_NOT_READY:
-		message = fmt.Sprintf("enforcing %s would reject requests that are accepted now: %s; do what the report says, %s",
+		message = fmt.Sprintf("enforcing %s would reject requests: %s; do what the report says, %s",
 			scopes, first(r.GetBlockers()), insist)
 	case countersignv1.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE:
 		message = fmt.Sprintf("it is unknown what enforcing %s would reject, because counts are missing: %s; wait for them, "+
 			"choose a readiness_window that begins later, %s", scopes, first(r.GetMissing()), insist)
 	default:
-		text := fmt.Sprintf("no requests for %s were seen since %s", scopes, r.GetStartTime().AsTime().Format(time.RFC3339))
-		violations = append(violations, apierr.Violation{Type: "NO_TRAFFIC", Description: text})
-		message = text + ", so that it is unknown what enforcing would reject: send requests with the app's tokens first, " +
-			insist
+		message = fmt.Sprintf("%s, so that it is unknown what enforcing would reject: %s, %s", strings.Join(untested, ", and "),
+			advice, insist)
 	}
 	return apierr.Preconditions(notReady, subject, violations, "%s", message).With(brief(r))
+}
+
+// untested returns a sentence for each kind of added scope about which the report knows nothing, and what to
+// do about these scopes.
+func (g *gate) untested() (sentences []string, advice string) {
+	unseen, unsupported := readiness.Untested(g.report, g.added)
+	since := g.report.GetStartTime().AsTime().Format(time.RFC3339)
+	if unseen != 0 {
+		sentences = append(sentences, fmt.Sprintf("no requests for %s were seen since %s", contract.ScopeNames(unseen), since))
+	}
+	if unsupported != 0 {
+		sentences = append(sentences, fmt.Sprintf("all requests for %s since %s came from Google Tag Manager, which cannot "+
+			"send tokens", contract.ScopeNames(unsupported), since))
+	}
+	advice = "send requests with the app's tokens first"
+	if unseen|unsupported != g.added {
+		advice += ", leave " + contract.ScopeNames(unseen|unsupported) + " out"
+	}
+	return sentences, advice
 }
 
 // first returns the first of some sentences, and how many more there are.
@@ -118,7 +140,7 @@ func first(sentences []string) string {
 	return fmt.Sprintf("%s (and %d more)", sentences[0], len(sentences)-1)
 }
 
-// rejectedScopes returns the numbers for the audit trail: one entry for each scope that is switched on.
+// rejectedScopes returns the numbers for the audit trail: one entry for each added scope.
 func (g *gate) rejectedScopes() (scopes []*countersignv1.ScopeReadiness) {
 	if g.report == nil {
 		return nil

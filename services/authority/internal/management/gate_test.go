@@ -1,6 +1,7 @@
 package management_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -10,11 +11,14 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/countersign/countersign/pkg/apierr"
 	"github.com/countersign/countersign/pkg/policy"
+	"github.com/countersign/countersign/pkg/record"
 	"github.com/countersign/countersign/pkg/testkit/check"
 	pb "github.com/countersign/countersign/proto/gen/countersign/v1"
+	"github.com/countersign/countersign/services/authority/internal/contract"
 	"github.com/countersign/countersign/services/authority/internal/fleet"
 	"github.com/countersign/countersign/services/authority/internal/ledger"
 )
@@ -121,6 +125,85 @@ func TestB15_Gate(t *testing.T) {
 	}
 }
 
+// TestB15_EveryScopeNeedsTraffic: each scope that is switched on needs a request that can carry a token. The
+// error names the scopes without one, also beside other reasons.
+func TestB15_EveryScopeNeedsTraffic(t *testing.T) {
+	c := newCounted(t)
+	good := func(id string, scope pb.Scope) ledger.Sum { return sum(id, scope, policy.TokenValid, 10) }
+	manager := func(scope pb.Scope) ledger.Sum { return sum("", scope, policy.SourceNotSupported, 10) }
+	for _, tt := range []struct {
+		name   string
+		on     []pb.Scope // enforced already
+		scopes []pb.Scope
+		sums   func(id string) []ledger.Sum
+		// types are the types of the violations, none when the call passes. words are in the message.
+		types []string
+		words []string
+	}{
+		{
+			"all of them have", nil, []pb.Scope{events, sessions},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events), good(id, sessions)} }, nil, nil,
+		},
+		{
+			"two of three have none", nil, []pb.Scope{events, sessions, revenue},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events)} },
+			[]string{"NO_TRAFFIC"},
+			[]string{"no requests for SESSIONS, AD_REVENUE were seen since 2", "leave SESSIONS, AD_REVENUE out"},
+		},
+		{
+			"none has", nil, []pb.Scope{events, sessions}, func(string) []ledger.Sum { return nil },
+			[]string{"NO_TRAFFIC"},
+			[]string{"no requests for EVENTS, SESSIONS were seen since 2"},
+		},
+		{
+			"one that was on before has none", []pb.Scope{sessions}, []pb.Scope{events, sessions},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events)} }, nil, nil,
+		},
+		{
+			"B18 one has a tag manager's only", nil, []pb.Scope{events, sessions},
+			func(id string) []ledger.Sum { return []ledger.Sum{good(id, events), manager(sessions)} },
+			[]string{"NO_TRAFFIC"},
+			[]string{"all requests for SESSIONS since 2", "Google Tag Manager, which cannot send tokens", "leave SESSIONS out"},
+		},
+		{
+			"B18 one has a tag manager's only, one none", nil, []pb.Scope{events, sessions},
+			func(string) []ledger.Sum { return []ledger.Sum{manager(events)} },
+			[]string{"NO_TRAFFIC"},
+			[]string{"no requests for SESSIONS were seen since 2", "and all requests for EVENTS since 2"},
+		},
+		{
+			"a blocker too", nil, []pb.Scope{events, sessions},
+			func(string) []ledger.Sum { return []ledger.Sum{sum("", events, policy.TokenMissing, 1)} },
+			[]string{"NOT_READY", "NO_TRAFFIC"},
+			[]string{"EVENTS: 1 of 1 request (100 %)"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app := newApp()
+			id := c.create(t, app, "a", events, sessions, revenue).GetToken().GetTokenId()
+			c.enforce(t, app, tt.on...)
+			c.count(app, tt.sums(id)...)
+			_, err := c.service.SetEnforcement(t.Context(), &pb.SetEnforcementRequest{AppId: app, Scopes: tt.scopes})
+			if tt.types == nil {
+				check.NoError(t, err)
+				return
+			}
+			if types, _ := violations(err); !slices.Equal(types, tt.types) || apierr.ReasonOf(err) != "NOT_READY" {
+				t.Errorf("got %v with %v, want %v", err, types, tt.types)
+			}
+			message := status.Convert(err).Message()
+			for _, words := range tt.words {
+				if !strings.Contains(message, words) {
+					t.Errorf("message %q lacks %q", message, words)
+				}
+			}
+			if tt.name == "none has" && strings.Contains(message, "out") {
+				t.Errorf("message %q advises to leave out all that was asked for", message)
+			}
+		})
+	}
+}
+
 // TestB15_OwnTokensBlock: own traffic that would be rejected blocks, and the error names token and scope.
 // Once the token has the scope, the call passes, also for the requests of before.
 func TestB15_OwnTokensBlock(t *testing.T) {
@@ -142,7 +225,7 @@ func TestB15_OwnTokensBlock(t *testing.T) {
 }
 
 // TestB15_OnlyWideningIsGated: without any evidence, what is enforced can be narrowed, kept and switched off,
-// and not widened, neither for good nor for a trial.
+// one after the other, and not widened, neither for good nor for a trial.
 func TestB15_OnlyWideningIsGated(t *testing.T) {
 	c := newCounted(t)
 	app := newApp()
@@ -171,6 +254,198 @@ func TestB15_OnlyWideningIsGated(t *testing.T) {
 		if err := set(step.trial, step.scopes...); err != nil {
 			t.Errorf("%s: %v", step.name, err)
 		}
+	}
+}
+
+// TestB15_WhatIsEnforcedForLongerIsGated: the gate judges the scopes that a call enforces at a time at which
+// they would not be enforced without it, and no others. It refuses the call without evidence, a dry run says
+// so, and the audit trail has the numbers of these scopes.
+func TestB15_WhatIsEnforcedForLongerIsGated(t *testing.T) {
+	c := newCounted(t)
+	hours := func(n int) time.Time { return time.Now().Add(time.Duration(n) * time.Hour).Truncate(time.Millisecond) }
+	first, second, third, over := hours(1), hours(2), hours(3), hours(-1)
+	never := time.Time{}
+	on := func(scopes ...pb.Scope) []pb.Scope { return scopes }
+	for _, before := range []struct {
+		name   string
+		scopes []pb.Scope
+		end    time.Time
+		after  []pb.Scope
+		calls  []longerCall
+	}{
+		{"nothing is enforced", nil, never, nil, []longerCall{
+			{"for good", on(events, sessions), never, on(events, sessions)},
+			{"for a trial", on(events), first, on(events)},
+			{"nothing for a trial", nil, first, nil},
+		}},
+		{"two scopes for good", on(events, sessions), never, nil, []longerCall{
+			{"the same", on(events, sessions), never, nil},
+			{"fewer", on(events), never, nil},
+			{"the same for a trial", on(events, sessions), first, nil},
+			{"fewer for a trial, at whose end the other comes back", on(events), first, nil},
+			{"nothing for a trial", nil, first, nil},
+			{"another one for a trial", on(events, revenue), first, on(revenue)},
+		}},
+		{"a trial from off", on(events), second, nil, []longerCall{
+			{"shorter", on(events), first, nil},
+			{"the same end", on(events), second, nil},
+			{"longer", on(events), third, on(events)},
+			{"for good", on(events), never, on(events)},
+			{"another scope for good", on(sessions), never, on(sessions)},
+			{"another scope too, shorter", on(events, sessions), first, on(sessions)},
+			{"nothing for a trial", nil, third, nil},
+			{"off", nil, never, nil},
+		}},
+		{"a trial of one scope more", on(events, sessions), second, on(sessions), []longerCall{
+			{"both for good", on(events, sessions), never, on(events)},
+			{"the one that was on before", on(sessions), never, nil},
+			{"both for longer", on(events, sessions), third, on(events)},
+			{"both, shorter", on(events, sessions), first, nil},
+			{"a third one, at whose end the one that was on comes back", on(revenue), first, on(revenue)},
+		}},
+		{"a trial of less", on(events), second, on(events, sessions), []longerCall{
+			{"shorter, so that the rest comes back sooner", on(events), first, on(sessions)},
+			{"the same end", on(events), second, nil},
+			{"longer", on(events), third, nil},
+			{"all of it for good from now on", on(events, sessions), never, on(sessions)},
+			{"off for longer", nil, third, nil},
+			{"off, shorter", nil, first, on(sessions)},
+		}},
+		{"a trial that is over", on(events), over, on(sessions), []longerCall{
+			{"the scope after it", on(sessions), never, nil},
+			{"the scope after it for a trial", on(sessions), first, nil},
+			{"the scope of the trial", on(events), never, on(events)},
+			{"the scope of the trial for a trial", on(events), first, on(events)},
+		}},
+	} {
+		for _, call := range before.calls {
+			t.Run(before.name+"/"+call.name, func(t *testing.T) {
+				app := newApp()
+				id := c.create(t, app, "a", events, sessions, revenue).GetToken().GetTokenId()
+				c.write(t, app, func(d *record.Document) {
+					d.Enforcement = policy.Enforcement{Scopes: setOf(before.scopes), After: setOf(before.after)}
+					if !before.end.IsZero() {
+						d.Enforcement.TrialEndMillis = before.end.UnixMilli()
+					}
+				})
+				c.expectGate(t, app, id, call)
+			})
+		}
+	}
+}
+
+// longerCall is a call of SetEnforcement, and the scopes that the gate must judge.
+type longerCall struct {
+	name   string
+	scopes []pb.Scope
+	end    time.Time
+	judged []pb.Scope
+}
+
+// expectGate makes a call without evidence, as a dry run and in earnest, and then with allow_rejections and
+// counts of all scopes.
+func (c *counted) expectGate(t *testing.T, app, id string, call longerCall) {
+	t.Helper()
+	request := &pb.SetEnforcementRequest{AppId: app, Scopes: call.scopes}
+	if !call.end.IsZero() {
+		request.TrialEndTime = timestamppb.New(call.end)
+	}
+	dry := proto.CloneOf(request)
+	dry.ValidateOnly = true
+	names := contract.ScopeNames(setOf(call.judged))
+	says := func(text string) bool { return strings.Contains(text, "what enforcing "+names+" would reject") }
+	c.away = true
+	tried := check.Must(c.service.SetEnforcement(t.Context(), dry))(t)
+	if warned := says(strings.Join(tried.GetWarnings(), "\n")); warned != (call.judged != nil) {
+		t.Errorf("the dry run says %q, want a refusal about %q", tried.GetWarnings(), names)
+	}
+	if call.judged == nil {
+		check.Must(c.service.SetEnforcement(t.Context(), request))(t)
+		return
+	}
+	_, err := c.service.SetEnforcement(t.Context(), request)
+	wantFailure(t, err, precondition("NOT_READY", "apps/"+app))
+	if !says(status.Convert(err).Message()) {
+		t.Errorf("got %v, want an error about %s", err, names)
+	}
+	c.away = false
+	c.count(app, sum(id, events, policy.TokenValid, 1), sum(id, sessions, policy.TokenValid, 1),
+		sum(id, revenue, policy.TokenValid, 1))
+	request.AllowRejections = true
+	check.Must(c.service.SetEnforcement(t.Context(), request))(t)
+	rows := c.audited(t, partitionOf(app))
+	var got []pb.Scope
+	for _, row := range rows[len(rows)-1].GetRejectedScopes() {
+		got = append(got, row.GetScope())
+	}
+	if !slices.Equal(got, call.judged) {
+		t.Errorf("the audit trail has the numbers of %v, want %v", got, call.judged)
+	}
+}
+
+func setOf(scopes []pb.Scope) (set policy.ScopeSet) {
+	for _, s := range scopes {
+		set |= policy.ScopesOf(policy.Scope(s))
+	}
+	return set
+}
+
+// TestB15_TrialThatRejectsIsNotProlonged: the requests that a trial rejects are in the report, and refuse a
+// longer trial, with words that are true of a scope that is enforced already.
+func TestB15_TrialThatRejectsIsNotProlonged(t *testing.T) {
+	c := newCounted(t)
+	app := newApp()
+	id := c.create(t, app, "a", events).GetToken().GetTokenId()
+	c.count(app, sum(id, events, policy.TokenValid, 1))
+	request := &pb.SetEnforcementRequest{AppId: app, Scopes: []pb.Scope{events}, TrialEndTime: in(time.Hour)}
+	check.Must(c.service.SetEnforcement(t.Context(), request))(t)
+	rejected := sum("", events, policy.TokenMissing, 5)
+	rejected.Enforced = true
+	c.count(app, sum(id, events, policy.TokenValid, 1), rejected)
+	request.TrialEndTime = nil
+	_, err := c.service.SetEnforcement(t.Context(), request)
+	wantFailure(t, err, precondition("NOT_READY", "apps/"+app))
+	if text := status.Convert(err).Message(); !strings.Contains(text, "5 of 6 requests") ||
+		strings.Contains(text, "accepted now") {
+		t.Errorf("message %q", text)
+	}
+}
+
+// TestB15_EvidenceIsReadBeforeTheChange: while the counts of an app are read for the gate, other changes of
+// the app go on, also when the call only changes the end of a trial.
+func TestB15_EvidenceIsReadBeforeTheChange(t *testing.T) {
+	c := newCounted(t)
+	inAnHour, one := time.Now().Add(time.Hour).UnixMilli(), setOf([]pb.Scope{events})
+	for _, tt := range []struct {
+		name   string
+		before policy.Enforcement
+		scopes []pb.Scope
+		end    *timestamppb.Timestamp
+	}{
+		{"switched on", policy.Enforcement{}, []pb.Scope{events}, nil},
+		{"a trial becomes permanent", policy.Enforcement{Scopes: one, TrialEndMillis: inAnHour}, []pb.Scope{events}, nil},
+		{"a trial of nothing ends sooner", policy.Enforcement{TrialEndMillis: inAnHour, After: one}, nil, in(time.Minute)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			app := newApp()
+			id := c.create(t, app, "a", events).GetToken().GetTokenId()
+			c.write(t, app, func(d *record.Document) { d.Enforcement = tt.before })
+			c.count(app, sum(id, events, policy.TokenValid, 1))
+			reads := 0
+			c.reading = func(ctx context.Context) {
+				reads++
+				_, err := c.service.CreateToken(ctx, &pb.CreateTokenRequest{AppId: app, Name: "b", Scopes: []pb.Scope{events}})
+				if err != nil {
+					t.Errorf("a change while the counts are read: %v", err)
+				}
+			}
+			defer func() { c.reading = nil }()
+			check.Must(c.service.SetEnforcement(t.Context(),
+				&pb.SetEnforcementRequest{AppId: app, Scopes: tt.scopes, TrialEndTime: tt.end}))(t)
+			if reads != 1 {
+				t.Errorf("the counts were read %d times, want once", reads)
+			}
+		})
 	}
 }
 

@@ -31,7 +31,7 @@ func (t *tally) findings() (blockers, warnings []string) {
 	}
 	warnings = append(warnings, revoked...)
 	warnings = append(warnings, t.remembered()...)
-	warnings = append(warnings, t.unseen()...)
+	warnings = append(warnings, t.withoutRequests()...)
 	warnings = append(warnings, t.unscoped()...)
 	warnings = append(warnings, t.ending()...)
 	warnings = append(warnings, t.unused()...)
@@ -70,7 +70,7 @@ func (t *tally) ownRejections() (own, revoked []string) {
 			own = append(own, used+fmt.Sprintf("but it expired at %s: give its senders the token that replaces it, or a later expiry",
 				clock(time.UnixMilli(r.token.EndMillis()))))
 		case policy.TokenRevoked:
-			revoked = append(revoked, used+"but it is revoked: whoever still sends it is rejected, as intended")
+			revoked = append(revoked, used+"but it is revoked: requests with it are rejected, as intended")
 		}
 	}
 	return limited(own, "tokens of the app whose requests would be rejected"), limited(revoked, "revoked tokens in use")
@@ -115,17 +115,21 @@ func (t *tally) foreign(scope policy.Scope) (sentence string, blocks bool) {
 
 // tagManager returns the sentence about requests that can never carry a token (B18).
 func (t *tally) tagManager(scope policy.Scope) string {
-	n := t.scopes[scope].rejections[rejection{reason: policy.SourceNotSupported}]
+	var n uint64
 	for r, of := range t.scopes[scope].rejections {
-		if r.reason == policy.SourceNotSupported && r.tokenID != "" {
+		if r.reason == policy.SourceNotSupported {
 			n += of
 		}
 	}
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s: %s came from Google Tag Manager, which cannot send tokens: they are rejected while the scope is "+
+	text := fmt.Sprintf("%s: %s came from Google Tag Manager, which cannot send tokens: they are rejected while the scope is "+
 		"enforced", contract.ScopeNames(policy.ScopesOf(scope)), requests(n))
+	if t.unsupported.Has(scope) {
+		text += "; no other requests were seen, so that it is unknown whether requests with tokens would be accepted"
+	}
+	return text
 }
 
 // remembered returns the sentence about requests with tokens that were revoked so long ago that the app does
@@ -145,19 +149,13 @@ func (t *tally) remembered() []string {
 	return []string{requests(n) + " carried tokens that were revoked long ago: they are rejected, as intended"}
 }
 
-// unseen returns the sentence about scopes that are to be switched on and saw no requests.
-func (t *tally) unseen() []string {
-	var bare policy.ScopeSet
-	for scope := range t.in.Scopes.All() {
-		if t.scopes[scope] == nil {
-			bare |= policy.ScopesOf(scope)
-		}
-	}
-	if bare == 0 || t.requests() == 0 {
-		return nil // without any requests the verdict says so
+// withoutRequests returns the sentence about scopes that are to be switched on and saw no requests.
+func (t *tally) withoutRequests() []string {
+	if t.unseen == 0 {
+		return nil
 	}
 	return []string{fmt.Sprintf("no requests for %s were seen: what enforcement would reject there is unknown",
-		contract.ScopeNames(bare))}
+		contract.ScopeNames(t.unseen))}
 }
 
 // unscoped returns a sentence for each unscoped token in use.

@@ -37,8 +37,8 @@ type Input struct {
 	LastUses []ledger.LastUse
 	// Missing says of which requests the counts are missing (see Missing and MissingOf).
 	Missing []string
-	// Scopes are the scopes that are to be switched on. Only they can have blockers. The empty set stands for
-	// every scope that saw requests.
+	// Scopes are the scopes that are to be switched on. Only they can have blockers, and each of them needs
+	// traffic. The empty set stands for every scope that saw requests.
 	Scopes policy.ScopeSet
 	// MaxRejectedRatio is the share of a scope's requests without a token of the app, 0 to 1, above which
 	// they are a blocker.
@@ -60,6 +60,7 @@ func Report(in Input) *countersignv1.Readiness {
 	for _, scope := range t.sortedScopes() {
 		r.Scopes = append(r.Scopes, t.scopeReport(scope))
 	}
+	t.unseen, t.unsupported = Untested(r, t.judgedScopes())
 	r.Blockers, r.Warnings = t.findings()
 	if !in.Short {
 		r.Tokens = t.tokenUses()
@@ -69,6 +70,35 @@ func Report(in Input) *countersignv1.Readiness {
 	return r
 }
 
+// Untested returns those of some scopes about which a report knows nothing: no request was seen that can
+// carry a token. The unseen ones saw no requests at all. The unsupported ones saw only requests of Google Tag
+// Manager (B18).
+//
+// Enforcement rejects every request of Google Tag Manager. Nobody can mend that, so these requests are no
+// blocker, which says what to do first. They also do not show whether a sender with a token would be
+// accepted. So a scope that saw nothing else counts as one without traffic: the report is not READY, and
+// enforcing the scope needs allow_rejections.
+func Untested(r *countersignv1.Readiness, scopes policy.ScopeSet) (unseen, unsupported policy.ScopeSet) {
+	unseen = scopes
+	for _, s := range r.GetScopes() {
+		scope := policy.ScopesOf(policy.Scope(s.GetScope()))
+		if s.GetRequests() == 0 || scopes&scope == 0 {
+			continue
+		}
+		unseen = unseen.Without(scope)
+		var n uint64
+		for _, c := range s.GetRejections() {
+			if policy.Reason(c.GetReason()) == policy.SourceNotSupported {
+				n += c.GetCount()
+			}
+		}
+		if n == s.GetRequests() {
+			unsupported |= scope
+		}
+	}
+	return unseen, unsupported
+}
+
 // verdict sums a report up. Blockers are certain also when counts are missing. Nothing else is.
 func (t *tally) verdict(r *countersignv1.Readiness) countersignv1.ReadinessVerdict {
 	switch {
@@ -76,7 +106,7 @@ func (t *tally) verdict(r *countersignv1.Readiness) countersignv1.ReadinessVerdi
 		return countersignv1.ReadinessVerdict_READINESS_VERDICT_NOT_READY
 	case len(r.GetMissing()) > 0:
 		return countersignv1.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE
-	case t.requests() == 0:
+	case t.judgedScopes() == 0 || t.unseen != 0 || t.unsupported != 0:
 		return countersignv1.ReadinessVerdict_READINESS_VERDICT_NO_TRAFFIC
 	}
 	return countersignv1.ReadinessVerdict_READINESS_VERDICT_READY

@@ -2,6 +2,8 @@ package readiness_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +67,10 @@ func TestB21_Findings(t *testing.T) {
 		{
 			name: "revoked is a warning: it is wanted", document: document(0, inState(backend, policy.Revoked)),
 			sums: []ledger.Sum{sum("backend", events, policy.TokenRevoked, 3)}, verdict: ready,
-			warnings: [][]string{{"used 3 times for EVENTS", "revoked"}}, rejected: 3,
+			warnings: [][]string{{
+				"token `backend` (tok_backend) was used 3 times for EVENTS, but it is revoked: requests with it are rejected, " +
+					"as intended",
+			}}, rejected: 3,
 		},
 		{
 			name: "the scope was granted meanwhile", document: document(0, token("backend", events, revenue)),
@@ -149,11 +154,55 @@ func TestB21_Findings(t *testing.T) {
 		{
 			name: "no requests for the scope that is switched on", document: document(0, backend), scopes: set(revenue),
 			sums: []ledger.Sum{sum("backend", events, policy.TokenValid, 7)}, verdict: noTraffic,
+			warnings: [][]string{{"no requests for AD_REVENUE were seen"}},
 		},
 		{
 			name: "no requests for one of the scopes", document: document(0, backend), scopes: set(events, revenue),
-			sums: []ledger.Sum{sum("backend", events, policy.TokenValid, 7)}, verdict: ready,
-			warnings: [][]string{{"no requests for AD_REVENUE were seen"}},
+			sums: []ledger.Sum{sum("backend", events, policy.TokenValid, 7)}, verdict: noTraffic,
+			warnings: [][]string{{"no requests for AD_REVENUE were seen: what enforcement would reject there is unknown"}},
+		},
+		{
+			name: "no requests for two of the scopes, and a blocker", document: document(0, backend),
+			scopes: set(events, sessions, revenue),
+			sums:   []ledger.Sum{sum("", events, policy.TokenMissing, 7)}, verdict: notReady, rejected: 7,
+			blockers: [][]string{{"EVENTS: 7 of 7 requests"}},
+			warnings: [][]string{{"no requests for SESSIONS, AD_REVENUE were seen"}, {"not used"}},
+		},
+		{
+			name: "B18 nothing but a tag manager", document: document(0, backend),
+			sums:    []ledger.Sum{sum("", events, policy.SourceNotSupported, 1234)},
+			verdict: noTraffic, rejected: 1234,
+			warnings: [][]string{
+				{"EVENTS: 1,234 requests came from Google Tag Manager", "no other requests were seen"}, {"not used"},
+			},
+		},
+		{
+			name: "B18 nothing but a tag manager, with tokens, in one of the scopes", document: document(0, backend),
+			scopes: set(events, sessions),
+			sums: []ledger.Sum{
+				sum("backend", events, policy.TokenValid, 7), sum("backend", sessions, policy.SourceNotSupported, 2),
+				sum("", sessions, policy.SourceNotSupported, 3),
+			},
+			verdict: noTraffic, rejected: 5,
+			warnings: [][]string{{"SESSIONS: 5 requests came from Google Tag Manager", "no other requests were seen"}},
+		},
+		{
+			name: "B18 nothing but a tag manager in a scope that is not switched on", document: document(0, backend),
+			scopes: set(events),
+			sums: []ledger.Sum{
+				sum("backend", events, policy.TokenValid, 7), sum("", sessions, policy.SourceNotSupported, 3),
+			},
+			verdict: ready, rejected: 3,
+		},
+		{
+			name: "B18 a tag manager and one request without a token", document: document(0, backend),
+			sums: []ledger.Sum{
+				sum("", events, policy.SourceNotSupported, 99), sum("", events, policy.TokenMissing, 1),
+			},
+			verdict: ready, rejected: 100,
+			warnings: [][]string{
+				{"EVENTS: 1 of 100 requests (1 %)"}, {"EVENTS: 99 requests came from Google Tag Manager"}, {"not used"},
+			},
 		},
 		{
 			name: "a token that is not listed any more is unknown", document: document(0, backend),
@@ -161,6 +210,31 @@ func TestB21_Findings(t *testing.T) {
 				sum("backend", events, policy.TokenValid, 999), sum("gone", events, policy.TokenValid, 1),
 			},
 			verdict: ready, warnings: [][]string{{"1 unknown"}}, rejected: 1,
+		},
+		{
+			name: "a token without an id that is rejected is unknown", document: document(0, backend),
+			sums: []ledger.Sum{
+				sum("backend", events, policy.TokenValid, 94), sum("", events, policy.ScopeNotGranted, 1),
+				sum("", events, policy.TokenExpired, 2), sum("", events, policy.TokenDisabled, 3),
+			},
+			verdict: notReady, blockers: [][]string{{"EVENTS: 6 of 100 requests (6 %) carried no token of the app (6 unknown)"}},
+			rejected: 6,
+		},
+		{
+			name: "a few tokens without an id do not block", document: document(0, backend),
+			sums: []ledger.Sum{
+				sum("backend", events, policy.TokenValid, 99), sum("", events, policy.ScopeNotGranted, 1),
+			},
+			verdict: ready, warnings: [][]string{{"EVENTS: 1 of 100 requests (1 %)", "1 unknown"}}, rejected: 1,
+		},
+		{
+			name: "tokens that are not listed any more are unknown, unless they were revoked", document: document(0, backend),
+			sums: []ledger.Sum{
+				sum("backend", events, policy.TokenValid, 90), sum("gone", events, policy.ScopeNotGranted, 4),
+				sum("gone", events, policy.TokenExpired, 6), sum("gone", events, policy.TokenRevoked, 5),
+			},
+			verdict: notReady, blockers: [][]string{{"EVENTS: 10 of 105 requests", "(10 unknown)"}},
+			warnings: [][]string{{"5 requests carried tokens that were revoked long ago"}}, rejected: 15,
 		},
 		{
 			name: "a remembered revoked token", document: document(0, backend),
@@ -273,7 +347,8 @@ func TestB21_Property(t *testing.T) {
 			in.Missing = []string{"validator v has handed no counts up"}
 		}
 		r := readiness.Report(in)
-		var requests, judged, ofTokens uint64
+		var requests, ofTokens uint64
+		tested := map[policy.Scope]bool{}
 		for _, s := range r.GetScopes() {
 			var rejections uint64
 			for _, n := range s.GetRejections() {
@@ -283,9 +358,16 @@ func TestB21_Property(t *testing.T) {
 				t.Fatalf("%d of %d rejected, the rejections add up to %d", s.GetRejected(), s.GetRequests(), rejections)
 			}
 			requests += s.GetRequests()
-			if in.Scopes == 0 || in.Scopes.Has(policy.Scope(s.GetScope())) {
-				judged += s.GetRequests()
+			scope := policy.Scope(s.GetScope())
+			if in.Scopes == 0 || in.Scopes.Has(scope) {
+				wantFindings(t, d, r, s)
+				tested[scope] = slices.ContainsFunc(sums, func(one ledger.Sum) bool {
+					return one.Scope == scope && one.N > 0 && one.Reason != policy.SourceNotSupported
+				})
 			}
+		}
+		for scope := range in.Scopes.All() {
+			tested[scope] = tested[scope] // false when it saw nothing
 		}
 		for _, token := range r.GetTokens() {
 			if token.GetRejected() > token.GetRequests() {
@@ -302,13 +384,33 @@ func TestB21_Property(t *testing.T) {
 			want = notReady
 		case len(r.GetMissing()) > 0:
 			want = incomplete
-		case judged == 0:
+		case len(tested) == 0 || slices.Contains(slices.Collect(maps.Values(tested)), false):
 			want = noTraffic
 		}
 		if r.GetVerdict() != want {
 			t.Fatalf("verdict %v, want %v: %v", r.GetVerdict(), want, r)
 		}
 	})
+}
+
+// wantFindings checks that every kind of rejected requests of a judged scope is in a blocker or a warning.
+func wantFindings(t *rapid.T, d *record.Document, r *pb.Readiness, s *pb.ScopeReadiness) {
+	for _, n := range s.GetRejections() {
+		about, words := strings.TrimPrefix(s.GetScope().String(), "SCOPE_")+": ", "carried no token of the app"
+		switch {
+		case policy.Reason(n.GetReason()) == policy.SourceNotSupported:
+			words = "came from Google Tag Manager"
+		case slices.ContainsFunc(d.Tokens, func(t record.Token) bool { return t.ID == n.GetTokenId() }):
+			about, words = "token ", n.GetTokenId()+") was used"
+		case policy.Reason(n.GetReason()) == policy.TokenRevoked:
+			about, words = "", "revoked long ago"
+		}
+		if !slices.ContainsFunc(slices.Concat(r.GetBlockers(), r.GetWarnings()), func(finding string) bool {
+			return strings.HasPrefix(finding, about) && strings.Contains(finding, words)
+		}) {
+			t.Fatalf("no finding has %q and %q, for %v: blockers %q, warnings %q", about, words, n, r.GetBlockers(), r.GetWarnings())
+		}
+	}
 }
 
 // BenchmarkReport makes the report on an app with 1,000 tokens, each used for three scopes.

@@ -17,6 +17,8 @@ type tally struct {
 	byID     map[string]*record.Token
 	scopes   map[policy.Scope]*scopeTally
 	tokens   map[string]*tokenTally // only tokens of the document
+	// unseen and unsupported are the judged scopes without a request that can carry a token; see Untested.
+	unseen, unsupported policy.ScopeSet
 }
 
 // scopeTally is the counts of one scope.
@@ -109,12 +111,13 @@ func (t *tally) add(sum ledger.Sum) {
 
 // judge returns the verdict that a request would get now. A recognised token is checked again; t is nil for
 // every other request. Requests of a tag manager are never judged by their token (B18). A token that the app
-// does not list any more is unknown, unless it was revoked: revoked tokens are remembered.
+// does not list any more is unknown, unless it was revoked: revoked tokens are remembered. The same holds for
+// a rejected request whose token had an id that was not kept.
 func judge(t *record.Token, kind ledger.Kind, nowMillis int64) policy.Reason {
 	switch {
-	case kind.Reason == policy.SourceNotSupported:
+	case kind.Reason == policy.SourceNotSupported || t == nil && kind.Reason == policy.TokenRevoked:
 		return kind.Reason
-	case t == nil && kind.TokenID != "" && kind.Reason != policy.TokenRevoked:
+	case t == nil && (kind.TokenID != "" || recognised(kind.Reason)):
 		return policy.TokenUnknown
 	case t == nil:
 		return kind.Reason
@@ -136,6 +139,11 @@ func judge(t *record.Token, kind ledger.Kind, nowMillis int64) policy.Reason {
 	return policy.TokenValid
 }
 
+// recognised tells the reasons for which a token of the app is rejected.
+func recognised(reason policy.Reason) bool {
+	return reason == policy.TokenDisabled || reason == policy.TokenExpired || reason == policy.ScopeNotGranted
+}
+
 func valid(reason policy.Reason) bool {
 	return reason == policy.TokenValid || reason == policy.TokenValidUnscoped
 }
@@ -143,14 +151,12 @@ func valid(reason policy.Reason) bool {
 // judged reports whether the report says what switching a scope on would do.
 func (t *tally) judged(scope policy.Scope) bool { return t.in.Scopes == 0 || t.in.Scopes.Has(scope) }
 
-// requests returns how many requests the judged scopes saw.
-func (t *tally) requests() (n uint64) {
-	for scope, s := range t.scopes {
-		if t.judged(scope) {
-			n += s.requests
-		}
+// judgedScopes returns all judged scopes.
+func (t *tally) judgedScopes() policy.ScopeSet {
+	if t.in.Scopes != 0 {
+		return t.in.Scopes
 	}
-	return n
+	return policy.ScopesOf(t.sortedScopes()...)
 }
 
 func (t *tally) sortedScopes() []policy.Scope { return slices.Sorted(maps.Keys(t.scopes)) }

@@ -32,11 +32,13 @@ func appEnforce(g *globals) *cobra.Command {
 		Long: `Set the scopes for which requests must carry a valid token. They replace the scopes that were
 enforced before.
 
-Switching a scope on fails while the readiness report has blockers ('countersign app readiness'). On
-a terminal the command shows the report first and asks. --dry-run shows it and changes nothing.
+Switching a scope on fails unless the readiness report about it is READY ('countersign app
+readiness'). On a terminal the command shows the report first and asks. --dry-run shows it and
+changes nothing.
 
 With --for or --until it is a trial: at its end every validator returns by itself to the scopes that
-were enforced before.`,
+were enforced before. A trial that is made longer, or permanent, needs the report too. The report
+counts what the trial rejects.`,
 		Example: `  countersign app enforce --app pezwd5bre2xb --all --dry-run
   countersign app enforce --app pezwd5bre2xb --scopes events --for 1h
   countersign app enforce --app pezwd5bre2xb --off`,
@@ -103,7 +105,8 @@ were enforced before.`,
 }
 
 // askToEnforce shows a person what enforcement would reject, and asks whether to switch it on. It asks only
-// on a terminal, and only when a scope would be switched on. It returns whether the report was shown.
+// on a terminal, and only when a scope would be switched on or enforced for longer. It returns whether the
+// report was shown.
 func (g *globals) askToEnforce(cmd *cobra.Command, request *countersignv1.SetEnforcementRequest, sure *confirmation,
 ) (shown bool, err error) {
 	if sure.yes || len(request.GetScopes()) == 0 || !canAsk(cmd) {
@@ -131,7 +134,7 @@ func (g *globals) askToEnforce(cmd *cobra.Command, request *countersignv1.SetEnf
 	}
 	even := ""
 	if request.GetAllowRejections() {
-		even = ", even if that rejects requests that are accepted now"
+		even = ", even if that rejects requests"
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "This makes app %s enforce %s at %s%s. ", words.Printable(request.GetAppId()),
 		words.ListScopes(request.GetScopes()), g.authority, even)

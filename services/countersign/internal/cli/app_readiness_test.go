@@ -49,6 +49,34 @@ func TestB21_Readiness(t *testing.T) {
 	}
 }
 
+// TestB21_NoTraffic: an app without any requests is told from one of which a scope had none.
+func TestB21_NoTraffic(t *testing.T) {
+	const verdict = countersignv1.ReadinessVerdict_READINESS_VERDICT_NO_TRAFFIC
+	for _, tt := range []struct {
+		name   string
+		scopes []*countersignv1.ScopeReadiness
+		want   string
+	}{
+		{"no requests", nil, "NO_TRAFFIC: no requests were seen, so nothing is known"},
+		{
+			"a scope without", aReport(ready).GetScopes(),
+			"NO_TRAFFIC: a scope saw no requests that can carry a token; the warnings name it",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := &scripted{readiness: func(*countersignv1.GetReadinessRequest) (*countersignv1.GetReadinessResponse, error) {
+				report := aReport(verdict)
+				report.Scopes = tt.scopes
+				return &countersignv1.GetReadinessResponse{Readiness: report}, nil
+			}}
+			f.serve(t, f)
+			if got := run(t, "app", "readiness", "--app=shop"); !strings.Contains(got.out, tt.want) {
+				t.Errorf("no %q in %s", tt.want, got.out)
+			}
+		})
+	}
+}
+
 // The summary has the apps of all pages, in the order of the authority, and says what is missing.
 func TestB21_ReadinessOfAllApps(t *testing.T) {
 	other := proto.Clone(aReport(ready)).(*countersignv1.Readiness)

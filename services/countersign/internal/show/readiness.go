@@ -18,12 +18,22 @@ const (
 	incomplete = countersignv1.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE
 )
 
-// meanings says in words what each verdict means.
-var meanings = map[countersignv1.ReadinessVerdict]string{
-	ready:      "enforcement would reject nothing that you want accepted",
-	notReady:   "enforcement would reject requests; the blockers say what to do first",
-	noTraffic:  "no requests were seen, so nothing is known",
-	incomplete: "some validators have not reported, so requests may be missing",
+// meaning says in words what a verdict means for an app of which some requests were seen.
+func meaning(verdict countersignv1.ReadinessVerdict, requests uint64) string {
+	switch verdict {
+	case ready:
+		return "enforcement would reject nothing that you want accepted"
+	case notReady:
+		return "enforcement would reject requests; the blockers say what to do first"
+	case noTraffic:
+		if requests > 0 {
+			return "a scope saw no requests that can carry a token; the warnings name it"
+		}
+		return "no requests were seen, so nothing is known"
+	case incomplete:
+		return "some validators have not reported, so requests may be missing"
+	}
+	return "" // of a newer authority
 }
 
 var hues = map[countersignv1.ReadinessVerdict]string{ready: green, notReady: red, noTraffic: amber, incomplete: amber}
@@ -33,8 +43,8 @@ var hues = map[countersignv1.ReadinessVerdict]string{ready: green, notReady: red
 func Readiness(w io.Writer, r *countersignv1.Readiness, style Style, now time.Time, brief bool) error {
 	requests, rejected := Totals(r)
 	verdict := style.paint(hues[r.GetVerdict()], words.Enum(r.GetVerdict()))
-	if meaning := meanings[r.GetVerdict()]; meaning != "" {
-		verdict += ": " + meaning
+	if text := meaning(r.GetVerdict(), requests); text != "" {
+		verdict += ": " + text
 	}
 	window := r.GetEndTime().AsTime().Sub(r.GetStartTime().AsTime())
 	err := Details(w, Row{"App", r.GetAppId()}, Row{"Verdict", verdict},
