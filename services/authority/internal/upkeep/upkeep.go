@@ -6,6 +6,7 @@ package upkeep
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -122,17 +123,18 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.Metrics.failed.Inc()
 		}
 		if err != nil && !k.troubled {
-			k.Log.Warn("the upkeep cannot be done: rotations that wait for their old token to be unused stay open, and no notices "+
-				"are found", "error", err)
+			k.Log.Warn("the upkeep is not complete: some rotations that wait for their old token to be unused stay open, and some "+
+				"notices are not found or not sent", "error", err)
 		}
 		if err == nil && k.troubled {
-			k.Log.Info("the upkeep is done again")
+			k.Log.Info("the upkeep is complete again")
 		}
 		k.troubled = err != nil
 	}
 }
 
-// Round does one round if this authority has the lease, or can take it.
+// Round does one round if this authority has the lease, or can take it. Notices that are known are delivered
+// even when no apps can be looked at.
 func (k *Keeper) Round(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseLife)
 	defer cancel()
@@ -140,28 +142,37 @@ func (k *Keeper) Round(ctx context.Context) error {
 	if err != nil || !held {
 		clear(k.found)
 		k.count()
+		k.Outbox.Rest()
 		return err
 	}
+	now := time.Now()
+	err = k.look(ctx, now)
+	k.count()
+	var all []*countersignv1.Notice
+	for partition := range k.Store.Replica().Table().Len() {
+		all = append(all, k.found[partition]...)
+	}
+	return errors.Join(err, k.Outbox.Work(ctx, all, now))
+}
+
+// look looks at about maxApps apps. After an error the next round begins with the next partition, so that one
+// that cannot be read does not keep the others from being looked at.
+func (k *Keeper) look(ctx context.Context, now time.Time) error {
 	covered, err := k.Evidence.Fleet(ctx)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	partitions := k.Store.Replica().Table().Len()
 	for looked, n := 0, 0; n < partitions && looked < maxApps; n++ {
-		apps, err := k.partition(ctx, k.next, covered, now)
+		number := k.next
+		k.next = (k.next + 1) % partitions
+		apps, err := k.partition(ctx, number, covered, now)
 		if err != nil {
 			return err
 		}
 		looked += apps
-		k.next = (k.next + 1) % partitions
 	}
-	k.count()
-	var all []*countersignv1.Notice
-	for partition := range partitions {
-		all = append(all, k.found[partition]...)
-	}
-	return k.Outbox.Work(ctx, all, now)
+	return nil
 }
 
 // count sets the metrics of the notices.
