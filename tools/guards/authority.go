@@ -249,6 +249,24 @@ var authorityGuards = []guard{
 		tests: "TestB09_UnusedRotationsEnd", packages: []string{"./services/authority/internal/upkeep"},
 	},
 	{
+		// Without it, notices that were delivered keep new ones from being sent.
+		name: "only pending notices wait for room", file: "services/authority/internal/notify/contents.go",
+		cuts:  []cut{{"maxPending-c.pending()", "maxPending-len(c.entries)"}},
+		tests: "TestB29_EndedNoticesTakeNoRoom", packages: []string{"./services/authority/internal/notify"},
+	},
+	{
+		// Without it, a notice that holds for longer than it is remembered is sent again.
+		name: "a notice that holds is remembered", file: "services/authority/internal/notify/entry.go",
+		cuts:  []cut{{"e.unfound(now).Abs() >= renewAfter", "false"}},
+		tests: "TestB29_HeldForLongIsSentOnce", packages: []string{"./services/authority/internal/notify"},
+	},
+	{
+		// Without it, a delivery that could not be noted is repeated.
+		name: "deliveries are noted late", file: "services/authority/internal/notify/outbox.go",
+		cuts:  []cut{{"		o.unnoted[id] = e\n", ""}},
+		tests: "TestB29_LostNoteOfADelivery", packages: []string{"./services/authority/internal/notify"},
+	},
+	{
 		name: "no validator is forgotten without an audit row", file: "services/authority/internal/fleet/join.go",
 		cuts:  []cut{{"if err := audit(ctx); err != nil {", "if err := audit(ctx); err != nil && m == nil {"}},
 		tests: "TestB24_LostUntilForgotten", packages: []string{"./services/authority/internal/fleet"},

@@ -4,8 +4,8 @@
 package notify
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -21,16 +21,17 @@ import (
 const (
 	// inFlight is how many deliveries run at once.
 	inFlight = 4
-	// maxEntries bounds the outbox. Further notices wait until there is room.
-	maxEntries = 10_000
+	// deliverFor is how long one call of Work begins deliveries, so that a receiver that hangs does not hold
+	// up the rest of the upkeep. What is due then waits for the next call.
+	deliverFor = 20 * time.Second
 )
 
 // Store keeps the outbox in Redis; see store.Errands. It must be safe for concurrent use.
 type Store interface {
-	AddNotices(ctx context.Context, entries map[string][]byte) error
+	AddNotices(ctx context.Context, entries map[string]string) (added []string, err error)
 	Notices(ctx context.Context) (map[string]string, error)
-	PutNotice(ctx context.Context, id string, raw []byte) error
-	RemoveNotices(ctx context.Context, ids []string) error
+	PutNotice(ctx context.Context, id, raw string) error
+	ReplaceNotices(ctx context.Context, from, to map[string]string) error
 }
 
 // Metrics are the metrics of deliveries.
@@ -64,97 +65,123 @@ type Outbox struct {
 	webhook *Webhook // nil for none
 	metrics *Metrics
 	log     *slog.Logger
+	full    bool // the latest Work had no room for all new notices
+
+	mu sync.Mutex
+	// unnoted has the entries whose delivery was tried, and whose result could not be written to Redis.
+	unnoted map[string]*entry
 }
 
-// NewOutbox returns an outbox. Without a webhook it only remembers when each notice was first found.
+// NewOutbox returns an outbox. Without a webhook it only remembers notices.
 func NewOutbox(store Store, webhook *Webhook, metrics *Metrics, log *slog.Logger) *Outbox {
-	return &Outbox{store: store, webhook: webhook, metrics: metrics, log: log}
+	return &Outbox{store: store, webhook: webhook, metrics: metrics, log: log, unnoted: map[string]*entry{}}
 }
 
-// Work adds the notices that are new, tries the deliveries that are due, and drops what is outdated. It
-// returns when all of it is done, or ctx ends.
+// Work adds the notices that are new, tries deliveries that are due, and forgets notices that were not found
+// for long. It returns after deliverFor and the end of the last delivery, or when ctx ends.
 func (o *Outbox) Work(ctx context.Context, found []*countersignv1.Notice, now time.Time) error {
-	entries, err := o.read(ctx, now)
+	c, err := o.read(ctx)
 	if err != nil {
 		return err
 	}
-	fresh := map[string][]byte{}
-	for _, n := range found {
-		if entries[n.GetNoticeId()] != nil || fresh[n.GetNoticeId()] != nil {
-			continue
-		}
-		if len(entries)+len(fresh) >= maxEntries {
-			o.log.Error("the outbox of notices is full: further notices wait", "most", maxEntries)
-			break
-		}
-		raw, err := newEntry(n, now)
-		if err != nil {
-			return err
-		}
-		fresh[n.GetNoticeId()] = raw
-	}
-	if err := o.store.AddNotices(ctx, fresh); err != nil {
+	if err := o.noteLate(ctx, c); err != nil {
 		return err
 	}
-	for id, raw := range fresh {
-		e := &entry{}
-		if err := json.Unmarshal(raw, e); err != nil {
-			return err
-		}
-		entries[id] = e
+	unknown := c.find(found, now)
+	room := c.makeRoom(len(unknown), now)
+	o.reportFull(len(unknown) > room)
+	if err := o.store.ReplaceNotices(ctx, c.from, c.to); err != nil {
+		return err
 	}
-	o.deliver(ctx, entries, now)
-	waiting := 0
-	for _, e := range entries {
-		if e.State == pending {
-			waiting++
-		}
+	if err := o.add(ctx, c, unknown[:room], now); err != nil {
+		return err
 	}
-	o.metrics.pending.Set(float64(waiting))
+	o.deliver(ctx, c.entries, now)
+	o.metrics.pending.Set(float64(c.pending()))
 	return nil
 }
 
-// read reads the outbox, and removes from it what is outdated or unreadable.
-func (o *Outbox) read(ctx context.Context, now time.Time) (map[string]*entry, error) {
+// Rest says that another authority works on the outbox: the metric of pending notices is 0 here.
+func (o *Outbox) Rest() { o.metrics.pending.Set(0) }
+
+// read reads the outbox. An entry that cannot be read is dropped.
+func (o *Outbox) read(ctx context.Context) (*contents, error) {
 	raw, err := o.store.Notices(ctx)
 	if err != nil {
 		return nil, err
 	}
-	entries := make(map[string]*entry, len(raw))
-	var gone []string
+	c := &contents{entries: make(map[string]*entry, len(raw)), from: map[string]string{}, to: map[string]string{}}
 	for id, text := range raw {
-		e := &entry{}
-		err := json.Unmarshal([]byte(text), e)
-		switch {
-		case err != nil:
-			o.log.Error("an entry of the outbox of notices is damaged and is dropped", "notice", id)
-			gone = append(gone, id)
-		case e.outdated(now):
-			gone = append(gone, id)
-		default:
-			entries[id] = e
+		e, err := parse(text)
+		if err != nil {
+			o.log.Error("an entry of the outbox of notices is damaged and is dropped", "notice", id, "error", err)
+			c.from[id] = text
+			continue
 		}
+		c.entries[id] = e
 	}
-	return entries, o.store.RemoveNotices(ctx, gone)
+	return c, nil
 }
 
-// deliver tries the deliveries that are due, a few at a time, the oldest first.
+// noteLate writes the results of deliveries that could not be written before. Nothing is delivered until they
+// are, since their notices would be delivered again.
+func (o *Outbox) noteLate(ctx context.Context, c *contents) error {
+	for id, late := range o.unnoted {
+		if e := c.entries[id]; e != nil && e.State == pending {
+			if err := o.note(ctx, id, late); err != nil {
+				return err
+			}
+			c.entries[id] = late
+		}
+		delete(o.unnoted, id)
+	}
+	return nil
+}
+
+// reportFull logs when the outbox becomes full.
+func (o *Outbox) reportFull(full bool) {
+	if full && !o.full {
+		o.log.Error("the outbox of notices is full: further notices wait until others are delivered, or do not hold any more",
+			"most_pending", maxPending, "most", maxEntries)
+	}
+	o.full = full
+}
+
+// add adds new notices to the outbox. Those that another authority has added meanwhile are left to it. A
+// notice that cannot be written must not stop the others.
+func (o *Outbox) add(ctx context.Context, c *contents, fresh []*countersignv1.Notice, now time.Time) error {
+	raw, entries := map[string]string{}, map[string]*entry{}
+	for _, n := range fresh {
+		e, err := newEntry(n, now)
+		if err != nil {
+			o.log.Error("a notice cannot be sent", "notice", n.GetNoticeId(), "app", n.GetAppId(), "error", err)
+			continue
+		}
+		raw[n.GetNoticeId()], entries[n.GetNoticeId()] = e.raw, e
+	}
+	added, err := o.store.AddNotices(ctx, raw)
+	if err != nil {
+		return err
+	}
+	for _, id := range added {
+		c.entries[id] = entries[id]
+	}
+	return nil
+}
+
+// deliver tries deliveries that are due, a few at a time. Those that are due for longest come first, so that
+// notices that fail again and again do not hold up the others.
 func (o *Outbox) deliver(ctx context.Context, entries map[string]*entry, now time.Time) {
 	due := slices.DeleteFunc(slices.Collect(maps.Keys(entries)), func(id string) bool { return !entries[id].due(now) })
 	slices.SortFunc(due, func(a, b string) int {
-		if d := entries[a].CreatedMillis - entries[b].CreatedMillis; d != 0 {
-			return int(max(-1, min(1, d)))
-		}
-		if a < b {
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(entries[a].dueMillis(), entries[b].dueMillis()), cmp.Compare(a, b))
 	})
+	until := time.Now().Add(deliverFor)
 	var running sync.WaitGroup
 	slots := make(chan struct{}, inFlight)
 	for _, id := range due {
 		slots <- struct{}{}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || o.troubled() || !time.Now().Before(until) {
 			break
 		}
 		running.Go(func() {
@@ -165,15 +192,21 @@ func (o *Outbox) deliver(ctx context.Context, entries map[string]*entry, now tim
 	running.Wait()
 }
 
-// try delivers one notice, and notes the result. When the note is lost, the notice is delivered again with
-// the same id.
+// troubled reports whether a result could not be written. Then further deliveries would be repeated too.
+func (o *Outbox) troubled() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.unnoted) > 0
+}
+
+// try delivers one notice, and notes the result.
 func (o *Outbox) try(ctx context.Context, id string, e *entry, now time.Time) {
 	if o.webhook == nil {
 		// Nobody is to be told. The entry still ends, so that it is forgotten in time.
 		if now.Sub(time.UnixMilli(e.CreatedMillis)) < giveUpAfter {
 			return
 		}
-		e.State, e.DoneMillis = givenUp, now.UnixMilli()
+		e.end(givenUp, now)
 	} else {
 		err := o.webhook.Send(ctx, id, e.Payload, time.Now())
 		if ctx.Err() != nil && err != nil {
@@ -182,13 +215,32 @@ func (o *Outbox) try(ctx context.Context, id string, e *entry, now time.Time) {
 		e.tried(err, now)
 		o.report(id, e, err)
 	}
-	raw, err := json.Marshal(e)
-	if err == nil {
-		err = o.store.PutNotice(ctx, id, raw)
+	if err := o.note(ctx, id, e); err != nil {
+		o.log.Warn("the delivery of a notice could not be noted; if this authority ends before it can, the notice is delivered "+
+			"again with the same id", "notice", id, "error", err)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.unnoted[id] = e
 	}
+}
+
+// note writes the result of a delivery, even when this authority ends meanwhile. That a notice was delivered
+// is true whatever other authorities have written. Any other result must not replace theirs.
+func (o *Outbox) note(ctx context.Context, id string, e *entry) error {
+	text, err := e.text()
 	if err != nil {
-		o.log.Warn("the delivery of a notice could not be noted; it will be repeated with the same id", "notice", id, "error", err)
+		return err
 	}
+	ctx = context.WithoutCancel(ctx)
+	if e.State == delivered {
+		err = o.store.PutNotice(ctx, id, text)
+	} else {
+		err = o.store.ReplaceNotices(ctx, map[string]string{id: e.raw}, map[string]string{id: text})
+	}
+	if err == nil {
+		e.raw = text
+	}
+	return err
 }
 
 // report counts and logs one delivery.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -31,17 +32,35 @@ var secret = "whsec_" + base64.StdEncoding.EncodeToString([]byte("0123456789abcd
 type memory struct {
 	mu      sync.Mutex
 	entries map[string]string
+	writes  int
+	// failing says that nothing can be written.
+	failing bool
 }
 
-func (m *memory) AddNotices(_ context.Context, entries map[string][]byte) error {
+func (m *memory) write(ctx context.Context) error {
+	m.writes++
+	if m.failing {
+		return errors.New("the store is full")
+	}
+	return ctx.Err()
+}
+
+func (m *memory) AddNotices(ctx context.Context, entries map[string]string) (added []string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	if err := m.write(ctx); err != nil {
+		return nil, err
+	}
 	for id, raw := range entries {
 		if _, there := m.entries[id]; !there {
-			m.entries[id] = string(raw)
+			m.entries[id] = raw
+			added = append(added, id)
 		}
 	}
-	return nil
+	return added, nil
 }
 
 func (m *memory) Notices(context.Context) (map[string]string, error) {
@@ -50,18 +69,34 @@ func (m *memory) Notices(context.Context) (map[string]string, error) {
 	return maps.Clone(m.entries), nil
 }
 
-func (m *memory) PutNotice(_ context.Context, id string, raw []byte) error {
+func (m *memory) PutNotice(ctx context.Context, id, raw string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.entries[id] = string(raw)
+	if err := m.write(ctx); err != nil {
+		return err
+	}
+	m.entries[id] = raw
 	return nil
 }
 
-func (m *memory) RemoveNotices(_ context.Context, ids []string) error {
+func (m *memory) ReplaceNotices(ctx context.Context, from, to map[string]string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, id := range ids {
-		delete(m.entries, id)
+	if len(from) == 0 {
+		return nil
+	}
+	if err := m.write(ctx); err != nil {
+		return err
+	}
+	for id, raw := range from {
+		if was, there := m.entries[id]; !there || was != raw {
+			continue
+		}
+		if to[id] == "" {
+			delete(m.entries, id)
+		} else {
+			m.entries[id] = to[id]
+		}
 	}
 	return nil
 }
@@ -179,8 +214,8 @@ func TestB29_EachNoticeOnce(t *testing.T) {
 	}
 }
 
-// TestB29_ForgottenInTime: a notice is tried for 3 days, and remembered for 36 days after its end. Then the
-// same notice is a new one.
+// TestB29_ForgottenInTime: a notice is tried for 3 days, and remembered for 36 days after it was last found.
+// Then the same notice is a new one.
 func TestB29_ForgottenInTime(t *testing.T) {
 	r, store := newReceiver(t), &memory{entries: map[string]string{}}
 	outbox := newOutbox(t, store, r.server.URL)
@@ -194,13 +229,19 @@ func TestB29_ForgottenInTime(t *testing.T) {
 	}
 	tries := r.tries
 	r.setDown(false)
-	work(t, outbox, began.Add(35*day), notice("delivered"), notice("given up"))
+	work(t, outbox, began.Add(35*day), notice("delivered"))
+	work(t, outbox, began.Add(36*day), notice("given up"))
+	work(t, outbox, began.Add((35+36)*day))
 	if len(r.got["delivered"]) != 1 || len(r.got["given up"]) != 0 || r.tries != tries || len(store.entries) != 2 {
-		t.Errorf("after 35 days: %v, %d entries, %d tries more", r.got, len(store.entries), r.tries-tries)
+		t.Errorf("after 36 more days: %v, %d entries, %d tries more", r.got, len(store.entries), r.tries-tries)
 	}
-	work(t, outbox, began.Add(40*day))
+	work(t, outbox, began.Add((36+38)*day))
 	if len(store.entries) != 0 {
-		t.Errorf("after 40 days: %v", store.entries)
+		t.Errorf("after 38 more days: %v", store.entries)
+	}
+	work(t, outbox, began.Add((36+38)*day), notice("delivered"))
+	if len(r.got["delivered"]) != 2 {
+		t.Errorf("a forgotten notice is not new: %v", r.got)
 	}
 }
 
@@ -225,12 +266,18 @@ func TestB29_WithoutAWebhook(t *testing.T) {
 	}
 }
 
-// TestDamagedEntriesAreDropped: an entry that nobody can read does not stop the others.
+// TestDamagedEntriesAreDropped: an entry that nobody can read does not stop the others, and its notice is
+// sent when it still holds.
 func TestDamagedEntriesAreDropped(t *testing.T) {
-	r, store := newReceiver(t), &memory{entries: map[string]string{"broken": "{"}}
-	work(t, newOutbox(t, store, r.server.URL), time.Now(), notice("n1"))
-	if len(r.got["n1"]) != 1 || store.entries["broken"] != "" {
-		t.Errorf("got %v, left %v", r.got, store.entries)
+	for _, damaged := range []string{
+		"", "{", "{}", "null", `{"state":"sent","done_millis":1}`, `{"state":"pending","created_millis":1}`,
+	} {
+		r, store := newReceiver(t), &memory{entries: map[string]string{"broken": damaged, "gone": damaged}}
+		work(t, newOutbox(t, store, r.server.URL), time.Now(), notice("n1"), notice("broken"))
+		_, there := store.entries["gone"]
+		if len(r.got["n1"]) != 1 || len(r.got["broken"]) != 1 || len(r.got) != 2 || there {
+			t.Errorf("%q: got %v, left %v", damaged, r.got, store.entries)
+		}
 	}
 }
 

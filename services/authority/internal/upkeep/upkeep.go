@@ -127,11 +127,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.Metrics.failed.Inc()
 		}
 		if err != nil && !k.troubled {
-			k.Log.Warn("the upkeep cannot be done, or not for all apps: rotations that wait for their old token to be unused stay "+
-				"open, and new notices are not found or not sent", "error", err)
+			k.Log.Warn("the upkeep is not complete: some rotations that wait for their old token to be unused stay open, and some "+
+				"notices are not found or not sent", "error", err)
 		}
 		if err == nil && k.troubled {
-			k.Log.Info("the upkeep is done again")
+			k.Log.Info("the upkeep is complete again")
 		}
 		k.troubled = err != nil
 	}
@@ -146,6 +146,7 @@ func (k *Keeper) Round(ctx context.Context) error {
 	if err != nil || !held {
 		clear(k.found)
 		k.count()
+		k.Outbox.Rest()
 		return err
 	}
 	now := time.Now()

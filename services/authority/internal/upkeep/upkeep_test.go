@@ -338,6 +338,70 @@ func TestB29_NoticesAreFound(t *testing.T) {
 	}
 }
 
+// gauge returns the sum of a metric over its labels.
+func (w *world) gauge(t *testing.T, name string) (sum float64) {
+	t.Helper()
+	for _, family := range check.Must(w.metrics.Gather())(t) {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name {
+				sum += m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// expiring makes an app with a token that expires and is used.
+func (w *world) expiring(t *testing.T, app string) {
+	t.Helper()
+	id := check.Must(w.CreateToken(w.ctx, &pb.CreateTokenRequest{
+		AppId: app, Name: "a", Scopes: []pb.Scope{events}, ExpireTime: timestamppb.New(time.Now().Add(time.Hour)),
+	}))(t).GetToken().GetTokenId()
+	w.uses[app] = used(id, time.Hour)
+}
+
+// TestB29_OneDamagedApp: an app that cannot be read does not keep the notices of other partitions from being
+// found and sent.
+func TestB29_OneDamagedApp(t *testing.T) {
+	w := newWorld(t)
+	codec := w.store.Replica().Codec()
+	damaged := "damaged"
+	good := damaged
+	for codec.PartitionOf(good) <= codec.PartitionOf(damaged) {
+		good += "x"
+	}
+	w.expiring(t, damaged)
+	w.expiring(t, good)
+	check.NoError(t, w.store.Replica().Confirm(t.Context()))
+	check.NoError(t, w.client.HSet(t.Context(), record.KeysOf(codec.PartitionOf(damaged)).Policies, damaged, "x").Err())
+	if err := w.keeper.Round(t.Context()); err == nil {
+		t.Error("the damaged app is no error")
+	}
+	_ = w.keeper.Round(t.Context())
+	if got := check.Must(w.errands.Notices(t.Context()))(t); len(got) != 1 {
+		t.Errorf("the outbox is %v", got)
+	}
+	if n := w.gauge(t, "countersign_notices"); n != 1 {
+		t.Errorf("%v notices are counted", n)
+	}
+}
+
+// TestUpkeepWithoutTheLease: an authority that has lost the lease counts no notices.
+func TestUpkeepWithoutTheLease(t *testing.T) {
+	w := newWorld(t)
+	w.expiring(t, "shop")
+	w.round(t)
+	for _, want := range []float64{1, 0} {
+		for _, name := range []string{"countersign_notices", "countersign_notices_pending"} {
+			if got := w.gauge(t, name); got != want {
+				t.Errorf("%s is %v, want %v", name, got, want)
+			}
+		}
+		check.NoError(t, w.client.Set(t.Context(), "csu:upkeep", "another", 0).Err())
+		w.round(t)
+	}
+}
+
 // TestUpkeepIsDoneByOne: while one authority has the lease, another one does nothing. It takes over when the
 // lease has ended.
 func TestUpkeepIsDoneByOne(t *testing.T) {
