@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	// upkeepKey names the authority that does the upkeep at present.
-	upkeepKey = "csu:upkeep"
-	// noticesKey is a hash with the notices that were found, by id.
-	noticesKey = "csu:notices"
 	// errandTimeout bounds each call to Redis of an Errands, except for the read of the outbox.
 	errandTimeout = 2 * time.Second
 	// noticesTimeout bounds the read of the outbox, which takes many calls.
@@ -27,11 +23,19 @@ const (
 
 // Errands lets authorities share the work that one of them does for all: who does it, and the outbox of
 // notices. It is safe for concurrent use.
-type Errands struct{ client *redisfeed.Client }
+type Errands struct {
+	client *redisfeed.Client
+	// upkeepKey names the authority that does the upkeep at present. noticesKey is a hash with the notices that
+	// were found, by id.
+	upkeepKey, noticesKey string
+}
 
-// NewErrands returns the shared work in a Redis, which need not be the one of the store. The caller closes
-// the client.
-func NewErrands(client *redisfeed.Client) *Errands { return &Errands{client} }
+// NewErrands returns the shared work for a store in a Redis, which need not be the one of the store. The
+// caller closes the client.
+func NewErrands(client *redisfeed.Client, storeID string) *Errands {
+	prefix := countsPrefix(storeID)
+	return &Errands{client: client, upkeepKey: prefix + "upkeep", noticesKey: prefix + "notices"}
+}
 
 // lease takes or renews a lease. KEYS: the lease. ARGV: 1 owner, 2 milliseconds.
 const lease = `
@@ -45,8 +49,8 @@ return 1
 
 // Lease takes the lease on the shared work for a time, or renews it. It is false while another owner has it.
 func (e *Errands) Lease(ctx context.Context, owner string, life time.Duration) (held bool, err error) {
-	err = e.onMaster(ctx, upkeepKey, "string", func(ctx context.Context, c *redis.Conn) error {
-		done, err := c.Eval(ctx, lease, []string{upkeepKey}, owner, life.Milliseconds()).Int()
+	err = e.onMaster(ctx, e.upkeepKey, "string", func(ctx context.Context, c *redis.Conn) error {
+		done, err := c.Eval(ctx, lease, []string{e.upkeepKey}, owner, life.Milliseconds()).Int()
 		held = done == 1
 		return err
 	})
@@ -73,8 +77,8 @@ func (e *Errands) AddNotices(ctx context.Context, entries map[string]string) (ad
 		for _, id := range some {
 			args = append(args, id, entries[id])
 		}
-		err := e.onMaster(ctx, noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
-			ids, err := c.Eval(ctx, addNotices, []string{noticesKey}, args...).StringSlice()
+		err := e.onMaster(ctx, e.noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
+			ids, err := c.Eval(ctx, addNotices, []string{e.noticesKey}, args...).StringSlice()
 			added = append(added, ids...)
 			return err
 		})
@@ -90,9 +94,9 @@ func (e *Errands) AddNotices(ctx context.Context, entries map[string]string) (ad
 // may be missing.
 func (e *Errands) Notices(ctx context.Context) (map[string]string, error) {
 	entries := map[string]string{}
-	err := e.within(ctx, noticesTimeout, noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
+	err := e.within(ctx, noticesTimeout, e.noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
 		for cursor, begun := uint64(0), false; !begun || cursor != 0; begun = true {
-			page, next, err := c.HScan(ctx, noticesKey, cursor, "", noticesAtOnce).Result()
+			page, next, err := c.HScan(ctx, e.noticesKey, cursor, "", noticesAtOnce).Result()
 			if err != nil {
 				return err
 			}
@@ -108,8 +112,8 @@ func (e *Errands) Notices(ctx context.Context) (map[string]string, error) {
 
 // PutNotice replaces an entry of the outbox, whatever it is now.
 func (e *Errands) PutNotice(ctx context.Context, id, raw string) error {
-	return e.onMaster(ctx, noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
-		return c.HSet(ctx, noticesKey, id, raw).Err()
+	return e.onMaster(ctx, e.noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
+		return c.HSet(ctx, e.noticesKey, id, raw).Err()
 	})
 }
 
@@ -136,8 +140,8 @@ func (e *Errands) ReplaceNotices(ctx context.Context, from, to map[string]string
 		for _, id := range some {
 			args = append(args, id, from[id], to[id])
 		}
-		err := e.onMaster(ctx, noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
-			return c.Eval(ctx, replaceNotices, []string{noticesKey}, args...).Err()
+		err := e.onMaster(ctx, e.noticesKey, "hash", func(ctx context.Context, c *redis.Conn) error {
+			return c.Eval(ctx, replaceNotices, []string{e.noticesKey}, args...).Err()
 		})
 		if err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 // TestNotices: entries are added once, and replaced or removed only as they were read. They are more than one
 // call reads or writes.
 func TestNotices(t *testing.T) {
-	errands := store.NewErrands(redisClient(t, redistest.Start(t).URL()))
+	errands := store.NewErrands(redisClient(t, redistest.Start(t).URL()), "0123456789abcdef")
 	all := map[string]string{}
 	for i := range 2_345 {
 		all[fmt.Sprint("n", i)] = fmt.Sprint("entry ", i)

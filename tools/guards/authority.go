@@ -121,7 +121,7 @@ var authorityGuards = []guard{
 	},
 	{
 		name: "nothing settled unseen", file: "services/authority/internal/healing/healing.go",
-		cuts:  []cut{{`return !seen[tag]`, `return false`}},
+		cuts:  []cut{{`return !supplied[tag]`, `return false`}},
 		tests: "TestSettlesAgain", packages: []string{"./services/authority/internal/healing"},
 	},
 	{
@@ -243,10 +243,32 @@ var authorityGuards = []guard{
 		tests: "TestB21_Findings", packages: []string{"./services/authority/internal/readiness"},
 	},
 	{
-		// Without it, a token that is used is ended while the counts of its use are on their way.
+		// Without it, a token ends whose latest uses were not counted.
 		name: "missing counts keep a rotation open", file: "services/authority/internal/upkeep/partition.go",
-		cuts:  []cut{{" && len(readiness.Missing(covered, complete.Add(-r.unused), now)) == 0", ""}},
+		cuts: []cut{{
+			"return len(readiness.Missing(covered, from, now)) == 0 && len(readiness.MissingOf(history.Counted(), covered, from)) == 0",
+			"return true",
+		}},
 		tests: "TestB09_UnusedRotationsEnd", packages: []string{"./services/authority/internal/upkeep"},
+	},
+	{
+		// Without it, a validator whose clock is behind makes the uses of a token look older than they are.
+		name: "uses by a clock that is behind", file: "services/authority/internal/readiness/missing.go",
+		cuts:  []cut{{"[]time.Time{own, own.Add(-v.Ahead)}", "[]time.Time{own.Add(-v.Ahead)}"}},
+		tests: "TestB09_UnusedRotationsEnd", packages: []string{"./services/authority/internal/upkeep"},
+	},
+	{
+		// Without it, a Redis that has lost counts passes for one without traffic.
+		name: "lost counts are known", file: "services/authority/internal/ledger/commit.go",
+		cuts:     []cut{{"\t\tw.Lost = w.Lost || j.batch.Number > last.Number+1\n", ""}},
+		tests:    "TestB21_LossesAreKnown|TestB21_LostCountsAreNeverHidden",
+		packages: []string{"./services/authority/internal/ledger"},
+	},
+	{
+		// Without it, a validator that nobody hears and that still decides is taken for one that has ended.
+		name: "a silent validator may decide", file: "services/authority/internal/readiness/missing.go",
+		cuts:  []cut{{"		case !v.Live:\n", "		case !v.Live && v.Heard.After(from):\n"}},
+		tests: "TestB21_Incomplete", packages: []string{"./services/authority/internal/readiness"},
 	},
 	{
 		// Without it, notices that were delivered keep new ones from being sent.

@@ -41,7 +41,7 @@ func webhookOf(config Config) (*notify.Webhook, error) {
 
 // keepUp does the upkeep of the store until ctx ends.
 func (s *Server) keepUp(ctx context.Context, opened *store.Store) error {
-	errands := store.NewErrands(s.usage)
+	errands := store.NewErrands(s.usage, opened.Replica().Codec().StoreID())
 	return upkeep.New(upkeep.Config{
 		Lease: errands, Store: opened, Evidence: s.evidence, Metrics: s.upkeep.metrics, Log: s.config.Log,
 		Outbox: notify.NewOutbox(errands, s.upkeep.webhook, s.upkeep.sent, s.config.Log),

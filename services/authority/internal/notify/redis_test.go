@@ -27,7 +27,7 @@ func newAuthority(t *testing.T, redis *redistest.Server, url string) *notify.Out
 	t.Helper()
 	client := check.Must(redisfeed.Open(redis.URL(), redisfeed.Options{}))(t)
 	t.Cleanup(func() { client.Close() })
-	return newOutbox(t, store.NewErrands(client), url)
+	return newOutbox(t, store.NewErrands(client, "0123456789abcdef"), url)
 }
 
 // inbox is a receiver that verifies every message, and answers as answers says. A test holds the lock while
@@ -159,7 +159,7 @@ func TestB29_LostNoteOfADelivery(t *testing.T) {
 				t.Error("without Redis there is no error")
 			}
 			redis.Restart()
-			if raw := check.Must(redis.Do("HGET", "csu:notices", "n1"))(t); !strings.Contains(fmt.Sprint(raw), `"pending"`) {
+			if raw := check.Must(redis.Do("HGET", "csu:01234567:notices", "n1"))(t); !strings.Contains(fmt.Sprint(raw), `"pending"`) {
 				t.Fatalf("the delivery was noted: %v", raw)
 			}
 			if tt.restart {

@@ -110,10 +110,13 @@ func newWorld(t *testing.T) *world {
 		w.rows = append(w.rows, proto.CloneOf(event))
 	}}
 	w.store = store.New(store.Over(w.client, meta.Partitions, options), r, options, log)
-	w.errands = store.NewErrands(w.client)
+	w.errands = store.NewErrands(w.client, w.store.Replica().Codec().StoreID())
 	w.keeper, w.metrics = w.newKeeper()
 	return w
 }
+
+// leaseKey is the key of the lease of the upkeep.
+func (w *world) leaseKey() string { return "csu:" + w.store.Replica().Codec().StoreID()[:8] + ":upkeep" }
 
 func (w *world) newKeeper() (*upkeep.Keeper, *prometheus.Registry) {
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
@@ -397,7 +400,7 @@ func TestUpkeepWithoutTheLease(t *testing.T) {
 				t.Errorf("%s is %v, want %v", name, got, want)
 			}
 		}
-		check.NoError(t, w.client.Set(t.Context(), "csu:upkeep", "another", 0).Err())
+		check.NoError(t, w.client.Set(t.Context(), w.leaseKey(), "another", 0).Err())
 		w.round(t)
 	}
 }
@@ -414,12 +417,12 @@ func TestUpkeepIsDoneByOne(t *testing.T) {
 	if got := w.state(t, "shop", old); got != pb.TokenState_TOKEN_STATE_ACTIVE {
 		t.Errorf("the second keeper did the work of the first: %v", got)
 	}
-	check.NoError(t, w.client.Del(t.Context(), "csu:upkeep").Err())
+	check.NoError(t, w.client.Del(t.Context(), w.leaseKey()).Err())
 	check.NoError(t, second.Round(t.Context()))
 	if got := w.state(t, "shop", old); got != pb.TokenState_TOKEN_STATE_EXPIRED {
 		t.Errorf("without a lease the second keeper did nothing: %v", got)
 	}
-	if left := check.Must(w.client.PTTL(t.Context(), "csu:upkeep").Result())(t); left <= 0 {
+	if left := check.Must(w.client.PTTL(t.Context(), w.leaseKey()).Result())(t); left <= 0 {
 		t.Errorf("the lease never ends: %v", left)
 	}
 }
