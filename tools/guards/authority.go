@@ -247,7 +247,7 @@ var authorityGuards = []guard{
 		name: "missing counts keep a rotation open", file: "services/authority/internal/upkeep/partition.go",
 		cuts: []cut{{
 			"return len(readiness.Missing(covered, from, now)) == 0 && len(readiness.MissingOf(history.Counted(), covered, from)) == 0",
-			"return true",
+			"return !from.IsZero()",
 		}},
 		tests: "TestB09_UnusedRotationsEnd", packages: []string{"./services/authority/internal/upkeep"},
 	},
