@@ -196,13 +196,15 @@ func (t *tally) unused() []string {
 			names = append(names, nameOf(token))
 		}
 	}
+	subject, advice := count(uint64(len(names)))+" active tokens were", "revoke those that nothing needs"
 	switch len(names) {
 	case 0:
 		return nil
 	case 1:
-		return []string{fmt.Sprintf("1 active token was not used since %s: %s; revoke it if nothing needs it",
-			clock(t.in.From), names[0])}
+		subject, advice = "1 active token was", "revoke it if nothing needs it"
 	}
-	return []string{fmt.Sprintf("%s active tokens were not used since %s: %s; revoke those that nothing needs",
-		count(uint64(len(names))), clock(t.in.From), list(names))}
+	if len(t.in.Missing) > 0 {
+		advice = "but counts are missing, so do not revoke anything for that"
+	}
+	return []string{fmt.Sprintf("%s not used since %s: %s; %s", subject, clock(t.in.From), list(names), advice)}
 }

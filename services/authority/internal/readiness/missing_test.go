@@ -191,3 +191,19 @@ func TestB21_Incomplete(t *testing.T) {
 		})
 	}
 }
+
+// TestB21_NobodyRevokesForWantOfCounts: while counts are missing, a report advises nobody to revoke a token
+// that looks unused.
+func TestB21_NobodyRevokesForWantOfCounts(t *testing.T) {
+	for _, tt := range []struct {
+		missing []string
+		advice  string
+	}{
+		{nil, "revoke it if nothing needs it"},
+		{[]string{"validator v1 has handed no counts up"}, "counts are missing, so do not revoke anything for that"},
+	} {
+		in := input(document(0, token("a", events), token("b", events)), sum("a", events, policy.TokenValid, 1))
+		in.Missing = tt.missing
+		wantSentences(t, "warnings", readiness.Report(in).GetWarnings(), []string{"1 active token was not used", "`b`", tt.advice})
+	}
+}
