@@ -162,7 +162,7 @@ func TestB15_BeyondIsWhatIsEnforcedInAddition(t *testing.T) {
 	for _, e := range all {
 		for _, other := range all {
 			var want policy.ScopeSet
-			for at := int64(now); at < now+5; at++ {
+			for at := now; at < now+5; at++ {
 				want |= e.At(at).Without(other.At(at))
 			}
 			if got := e.Beyond(other, now); got != want {

@@ -104,7 +104,8 @@ func TestB21_CountsExpire(t *testing.T) {
 	client := redisClient(t, server.URL())
 	check.Must(store.NewCounts(client, "0123456789abcdef").Write(t.Context(), first(5)))(t)
 	for key, want := range map[string]time.Duration{
-		"csu:01234567:{cs05}:app:a": 36 * 24 * time.Hour, "csu:01234567:{cs05}:app:b": 36 * 24 * time.Hour, "csu:01234567:{cs05}:seen:one": 48 * time.Hour,
+		"csu:01234567:{cs05}:app:a": 36 * 24 * time.Hour, "csu:01234567:{cs05}:app:b": 36 * 24 * time.Hour,
+		"csu:01234567:{cs05}:seen:one": 48 * time.Hour,
 	} {
 		if life := check.Must(client.TTL(t.Context(), key).Result())(t); life > want || life < want-time.Hour {
 			t.Errorf("%s lives for %v, want %v", key, life, want)

@@ -155,7 +155,7 @@ func TestKeysOfAnotherTypeWhileProcessesRun(t *testing.T) {
 			for _, r := range []*replica.Replica{running, fresh} {
 				check.Eventually(t, "crossing", func() error {
 					if r.Unloaded() != nil || r.Forked(1) || r.Cursors()[1] != head {
-						return fmt.Errorf("at %s, want %s; unloaded: %v, forked: %t", r.Cursors()[1], head, r.Unloaded(), r.Forked(1))
+						return fmt.Errorf("at %s, want %s; forked: %t, unloaded: %w", r.Cursors()[1], head, r.Forked(1), r.Unloaded())
 					}
 					return nil
 				})

@@ -99,7 +99,8 @@ func TestB21_KilledValidatorIsNamed(t *testing.T) {
 	counts.AwaitOther(master)
 	check.Eventually(t, "the report names the killed validator", func() error {
 		r, _, err := report()
-		if err != nil || len(r.GetMissing()) != 1 || !strings.HasPrefix(r.GetMissing()[0], "validator counted-1 has not reported") {
+		const silent = "validator counted-1 has not reported"
+		if err != nil || len(r.GetMissing()) != 1 || !strings.HasPrefix(r.GetMissing()[0], silent) {
 			return fmt.Errorf("%q, %w", r.GetMissing(), err)
 		}
 		return nil
@@ -117,7 +118,8 @@ func TestB21_KilledValidatorIsNamed(t *testing.T) {
 	if r.GetVerdict() != countersignv1.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE || len(r.GetMissing()) != 1 {
 		t.Fatalf("the report is %v, missing %q", r.GetVerdict(), r.GetMissing())
 	}
-	found := regexp.MustCompile(`^validator counted-1 .* its requests since (.*) are missing`).FindStringSubmatch(r.GetMissing()[0])
+	told := regexp.MustCompile(`^validator counted-1 .* its requests since (.*) are missing`)
+	found := told.FindStringSubmatch(r.GetMissing()[0])
 	if found == nil {
 		t.Fatalf("missing: %q", r.GetMissing())
 	}

@@ -29,8 +29,9 @@ func (w *world) counts(url string) *ledger.Ledger {
 	check.NoError(w.t, err)
 	w.t.Cleanup(func() { client.Close() })
 	return ledger.New(ledger.Config{
-		Storage: store.NewCounts(client, w.meta().StoreID), Partitions: w.meta().Partitions, Metrics: ledger.NewMetrics(prometheus.NewRegistry()),
-		Log: slog.New(slog.DiscardHandler),
+		Storage: store.NewCounts(client, w.meta().StoreID), Partitions: w.meta().Partitions,
+		Metrics: ledger.NewMetrics(prometheus.NewRegistry()),
+		Log:     slog.New(slog.DiscardHandler),
 	})
 }
 

@@ -52,7 +52,8 @@ func TestB21_WhatIsKnownOfAnApp(t *testing.T) {
 		{
 			"another authority adds a token", nothing,
 			func(s appStore) { s.Commit(s.app, storetest.AddToken("new")) },
-			[]string{"new", "old"}, nil,
+			[]string{"new", "old"},
+			nil,
 		},
 		{
 			"a token is added while the store does not answer", nothing, func(s appStore) {

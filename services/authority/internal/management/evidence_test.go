@@ -132,17 +132,19 @@ func TestB21_CountsThatBeganLater(t *testing.T) {
 	app := newApp()
 	id := c.create(t, app, "a", events).GetToken().GetTokenId()
 	c.count(app, sum(id, events, policy.TokenValid, 100))
+	const ready = pb.ReadinessVerdict_READINESS_VERDICT_READY
+	const incomplete = pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE
 	before, after := time.Now().Add(-time.Hour), time.Now().Add(time.Minute)
 	for name, tt := range map[string]struct {
 		since   time.Time
 		counted ledger.Counted
 		want    pb.ReadinessVerdict
 	}{
-		"before the app":              {before, ledger.Counted{Since: before}, pb.ReadinessVerdict_READINESS_VERDICT_READY},
-		"after the app":               {after, ledger.Counted{Since: after}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
-		"in its partition only":       {before, ledger.Counted{Since: after}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
-		"the coverage only":           {after, ledger.Counted{Since: before}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
-		"before the app, and damaged": {before, ledger.Counted{Since: before, Damaged: true}, pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE},
+		"before the app":              {before, ledger.Counted{Since: before}, ready},
+		"after the app":               {after, ledger.Counted{Since: after}, incomplete},
+		"in its partition only":       {before, ledger.Counted{Since: after}, incomplete},
+		"the coverage only":           {after, ledger.Counted{Since: before}, incomplete},
+		"before the app, and damaged": {before, ledger.Counted{Since: before, Damaged: true}, incomplete},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.since, c.apps[app].counted = tt.since, tt.counted
@@ -150,8 +152,7 @@ func TestB21_CountsThatBeganLater(t *testing.T) {
 			if got := answer.GetReadiness().GetVerdict(); got != tt.want {
 				t.Errorf("the verdict is %v, want %v: %q", got, tt.want, answer.GetReadiness().GetMissing())
 			}
-			incomplete := tt.want == pb.ReadinessVerdict_READINESS_VERDICT_INCOMPLETE
-			if incomplete != (len(answer.GetReadiness().GetMissing()) == 1) {
+			if (tt.want == incomplete) != (len(answer.GetReadiness().GetMissing()) == 1) {
 				t.Errorf("missing: %q", answer.GetReadiness().GetMissing())
 			}
 		})

@@ -145,8 +145,8 @@ func MissingOf(counted ledger.Counted, fleet Fleet, from time.Time) (sentences [
 
 // begin is the sentence about counts that do not reach back far enough.
 func begin(since time.Time) string {
-	return fmt.Sprintf("the counts begin at %s, because they were not kept before or because Redis lost some: earlier requests "+
-		"are missing", clock(since))
+	return fmt.Sprintf("the counts begin at %s, because they were not kept before or because Redis lost some: earlier "+
+		"requests are missing", clock(since))
 }
 
 // CompleteUntil returns a time before which the counts of all validators are complete. It is right whether it

@@ -104,8 +104,9 @@ func TestB21_Incomplete(t *testing.T) {
 		},
 		{name: "killed before the window, and forgotten", coverage: []ledger.Coverage{covered("i0", 30*hour, 25*hour)}},
 		{
-			name: "cut off before the window, and killed in it", coverage: []ledger.Coverage{covered("i0", 40*hour, 30*hour, heard(hour))},
-			want: [][]string{{"validator v1 ended without its last counts"}},
+			name:     "cut off before the window, and killed in it",
+			coverage: []ledger.Coverage{covered("i0", 40*hour, 30*hour, heard(hour))},
+			want:     [][]string{{"validator v1 ended without its last counts"}},
 		},
 		{
 			name: "killed, and started again", validators: member(),

@@ -367,7 +367,9 @@ func TestB21_Property(t *testing.T) {
 			}
 		}
 		for scope := range in.Scopes.All() {
-			tested[scope] = tested[scope] // false when it saw nothing
+			if _, seen := tested[scope]; !seen {
+				tested[scope] = false
+			}
 		}
 		for _, token := range r.GetTokens() {
 			if token.GetRejected() > token.GetRequests() {

@@ -116,7 +116,9 @@ func newWorld(t *testing.T) *world {
 }
 
 // leaseKey is the key of the lease of the upkeep.
-func (w *world) leaseKey() string { return "csu:" + w.store.Replica().Codec().StoreID()[:8] + ":upkeep" }
+func (w *world) leaseKey() string {
+	return "csu:" + w.store.Replica().Codec().StoreID()[:8] + ":upkeep"
+}
 
 func (w *world) newKeeper() (*upkeep.Keeper, *prometheus.Registry) {
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
@@ -214,7 +216,10 @@ func TestB09_UnusedRotationsEnd(t *testing.T) {
 		}), coverage: covered(40 * hour)},
 		{name: "Redis was emptied", ago: 25 * hour, since: ago(hour), counted: ledger.Counted{Since: ago(hour)}},
 		{name: "the counts of some partitions were lost", ago: 25 * hour, counted: ledger.Counted{Since: ago(hour)}},
-		{name: "they were lost long ago", ago: 50 * hour, since: ago(30 * hour), counted: ledger.Counted{Since: ago(26 * hour)}, wantEnded: true},
+		{
+			name: "they were lost long ago", ago: 50 * hour, since: ago(30 * hour),
+			counted: ledger.Counted{Since: ago(26 * hour)}, wantEnded: true,
+		},
 		{name: "the counts are damaged", ago: 25 * hour, counted: ledger.Counted{Damaged: true}},
 		{name: "used just long enough ago", ago: 50 * hour, use: 24*hour + 30*second, wantEnded: true},
 		{
