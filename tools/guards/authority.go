@@ -246,7 +246,8 @@ var authorityGuards = []guard{
 		// Without it, a token ends whose latest uses were not counted.
 		name: "missing counts keep a rotation open", file: "services/authority/internal/upkeep/partition.go",
 		cuts: []cut{{
-			"return len(readiness.Missing(covered, from, now)) == 0 && len(readiness.MissingOf(history.Counted(), covered, from)) == 0",
+			"return len(readiness.Missing(covered, from, now)) == 0 && " +
+				"len(readiness.MissingOf(history.Counted(), covered, from)) == 0",
 			"return !from.IsZero()",
 		}},
 		tests: "TestB09_UnusedRotationsEnd", packages: []string{"./services/authority/internal/upkeep"},
