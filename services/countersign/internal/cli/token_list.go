@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	countersignv1 "github.com/countersign/countersign/proto/gen/countersign/v1"
 	"github.com/countersign/countersign/services/countersign/internal/show"
@@ -46,6 +47,9 @@ follows it, with an arrow. A token is listed when all the given conditions hold.
 				return err
 			}
 			unknown := lastUsesUnknown(ctx, authority, request.GetAppId(), tokens)
+			if unknown == nil && filter.unusedFor != 0 {
+				unknown = warnOfMissing(ctx, cmd, authority, request.GetAppId(), time.Duration(filter.unusedFor))
+			}
 			if unknown != nil && filter.unusedFor != 0 {
 				return &adviceError{unknown, "--unused-for needs the usage counts: without them every token looks unused."}
 			}
@@ -94,6 +98,29 @@ func lastUsesUnknown(ctx context.Context, authority countersignv1.AuthorityServi
 		return nil // the app was deleted meanwhile
 	}
 	return err
+}
+
+// minWindow and maxWindow bound the window of a readiness report.
+const minWindow, maxWindow = time.Minute, 35 * 24 * time.Hour
+
+// warnOfMissing says on the standard error which requests of a time span are not in the usage counts: a token
+// may look unused because of them.
+func warnOfMissing(ctx context.Context, cmd *cobra.Command, authority countersignv1.AuthorityServiceClient, appID string,
+	span time.Duration,
+) error {
+	response, err := authority.GetReadiness(ctx, &countersignv1.GetReadinessRequest{
+		AppId: appID, Window: durationpb.New(min(max(span, minWindow), maxWindow)),
+	})
+	switch {
+	case status.Code(err) == codes.NotFound:
+		return nil // the app has no policy, or was deleted meanwhile
+	case err != nil:
+		return err
+	}
+	for _, sentence := range response.GetReadiness().GetMissing() {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: a token may look unused and be in use: %s.\n", sentence)
+	}
+	return nil
 }
 
 // tokenTable returns the rows of tokens, each successor after its predecessor.

@@ -63,7 +63,12 @@ var listedID = regexp.MustCompile(`(?m)^tok_(\w)`)
 
 // TestB06_TokenList: conditions hold together, over all pages, and each order is what its name says.
 func TestB06_TokenList(t *testing.T) {
-	f := &scripted{tokens: twoPages()}
+	f := &scripted{
+		tokens: twoPages(),
+		readiness: func(*countersignv1.GetReadinessRequest) (*countersignv1.GetReadinessResponse, error) {
+			return &countersignv1.GetReadinessResponse{}, nil
+		},
+	}
 	f.serve(t, f)
 	for args, want := range map[string]string{
 		"":                                     "adbce", // d replaces a
@@ -128,6 +133,28 @@ func TestB22_UnknownLastUses(t *testing.T) {
 	if got.code != cmdline.ExitDone || strings.Contains(got.out, "never  never") || !strings.Contains(got.out, "?") ||
 		!strings.Contains(got.errors, "the last uses are unknown") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestB22_MissingUsesAreTold: who looks for unused tokens is told which uses may not be counted.
+func TestB22_MissingUsesAreTold(t *testing.T) {
+	const missing = "the counts begin at 2026-12-01 10:00:00 UTC"
+	f := &scripted{
+		tokens: map[string]*countersignv1.ListTokensResponse{"": {Tokens: []*countersignv1.Token{aToken("a", "a", 0, nil)}}},
+		readiness: func(r *countersignv1.GetReadinessRequest) (*countersignv1.GetReadinessResponse, error) {
+			if window := r.GetWindow(); window != nil && window.AsDuration() != 35*day && window.AsDuration() != time.Minute {
+				t.Errorf("the window is %v", window.AsDuration())
+			}
+			return &countersignv1.GetReadinessResponse{Readiness: &countersignv1.Readiness{Missing: []string{missing}}}, nil
+		},
+	}
+	f.serve(t, f)
+	for args, want := range map[string]bool{"--unused-for=90d": true, "--unused-for=5s": true, "--sort=name": false} {
+		got := run(t, "token", "list", "--app=a", args)
+		if told := strings.Contains(got.errors, "may look unused and be in use: "+missing); got.code != cmdline.ExitDone ||
+			told != want {
+			t.Errorf("%s: %+v", args, got)
+		}
 	}
 }
 
