@@ -3321,6 +3321,7 @@ type ListReadinessResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reports in short, worst first: NOT_READY by rejected requests, then INCOMPLETE, NO_TRAFFIC and READY.
 	// All pages show the state at the first page, for some minutes; then the page token is INVALID_ARGUMENT.
+	// Callers share lists, so the first page may show the state of some seconds ago.
 	Apps []*Readiness `protobuf:"bytes,1,rep,name=apps,proto3" json:"apps,omitempty"`
 	// For the next page; empty after the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`

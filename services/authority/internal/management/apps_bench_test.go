@@ -41,6 +41,14 @@ func listing(b testing.TB, apps int) *management.Service { return listingWith(b,
 // listingWith is listing with evidence.
 func listingWith(b testing.TB, apps int, source *evidence.Source) *management.Service {
 	b.Helper()
+	service := management.New(stuckFleet{}, source)
+	service.Open(listed(b, apps))
+	return service
+}
+
+// listed returns a store that knows a number of apps with one token each.
+func listed(b testing.TB, apps int) *store.Store {
+	b.Helper()
 	codec := record.NewCodec(keyring.Generate(), record.Meta{
 		StoreID: "0123456789abcdef0123456789abcdef", Partitions: 64,
 		CreateTime: time.Now(),
@@ -53,10 +61,9 @@ func listingWith(b testing.TB, apps int, source *evidence.Source) *management.Se
 		contents[i] = replica.Contents{Partition: i, Cursor: at, Confirmed: at, Base: at, VerifyTime: time.Now()}
 	}
 	for n := range apps {
-		app, revision := fmt.Sprintf("app%09d", n), uint64(n+1)
+		app, revision := appNumber(n), uint64(n+1)
 		p, err := policy.New(policy.Enforcement{}, []policy.Token{{
-			ID: fmt.Sprintf("tok_%016d", n), Digest: secret.DigestOf(app),
-			State: policy.Active,
+			ID: tokenNumber(n), Digest: secret.DigestOf(app), State: policy.Active,
 		}}, false)
 		if err != nil {
 			b.Fatal(err)
@@ -79,9 +86,7 @@ func listingWith(b testing.TB, apps int, source *evidence.Source) *management.Se
 	if err := errors.Join(err, <-ended); err != nil {
 		b.Fatal(err)
 	}
-	service := management.New(stuckFleet{}, source)
-	service.Open(store.New(nil, r, store.Options{}, slog.New(slog.DiscardHandler)))
-	return service
+	return store.New(nil, r, store.Options{}, slog.New(slog.DiscardHandler))
 }
 
 // TestPageOfAppsCostsItsPage: the allocations for a page do not grow with the number of apps.

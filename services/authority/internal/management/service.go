@@ -21,12 +21,13 @@ type Service struct {
 	fleet    Fleet
 	evidence *evidence.Source
 	lists    snapshots
+	shared   *sharedLists
 }
 
 // New returns a service that asks a fleet for receipts, and reports on readiness from the evidence; nil for
 // none.
 func New(fleet Fleet, source *evidence.Source) *Service {
-	return &Service{fleet: fleet, evidence: source}
+	return &Service{fleet: fleet, evidence: source, shared: newSharedLists()}
 }
 
 // Open gives the service its store. Until then every call is UNAVAILABLE.

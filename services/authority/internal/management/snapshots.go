@@ -1,7 +1,7 @@
 package management
 
 import (
-	"crypto/rand"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,18 +14,18 @@ import (
 const (
 	// snapshotLife is how long a list is kept for its next pages.
 	snapshotLife = 10 * time.Minute
-	// maxSnapshots and maxSnapshotBytes bound the kept lists. The oldest ones go first.
-	maxSnapshots     = 8
+	// maxSnapshots is how many lists are kept for one identity. The oldest ones go first.
+	maxSnapshots = 8
+	// maxSnapshotBytes bounds the memory of the kept lists of all identities.
 	maxSnapshotBytes = 256 << 20
 )
 
 var errListGone = apierr.Invalid("page_token", "the list is no longer kept, or another authority made it: begin again "+
 	"without a page token")
 
-// snapshot is the list of all apps' readiness at one moment.
+// snapshot is the list of all apps' readiness at one moment. It is immutable, and callers share it.
 type snapshot struct {
-	id   string
-	made time.Time
+	id string
 	// apps are the encoded reports in order, without what all of them share.
 	apps        [][]byte
 	missing     []string
@@ -46,47 +46,92 @@ func (l *snapshot) report(at int) (*countersignv1.Readiness, error) {
 // snapshots keeps lists for the calls that ask for their next pages. It is safe for concurrent use.
 type snapshots struct {
 	mu  sync.Mutex
-	all []*snapshot // the oldest first
+	all []kept // the oldest first
 }
 
-// keep keeps a list and returns its id.
-func (s *snapshots) keep(l *snapshot, now time.Time) (id string) {
-	l.id, l.made = rand.Text(), now
+// kept is a list that is kept for one identity. Several identities may share the list.
+type kept struct {
+	*snapshot
+	identity string
+	since    time.Time
+}
+
+// keep keeps a list for an identity.
+func (s *snapshots) keep(identity string, l *snapshot, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = append(s.all, l)
-	s.drop(now)
-	return l.id
+	s.all = slices.DeleteFunc(s.all, func(k kept) bool { return k.identity == identity && k.snapshot == l })
+	s.all = append(s.all, kept{l, identity, now})
+	s.dropOld(now)
+	s.dropMany(identity)
+	for s.bytes() > maxSnapshotBytes && len(s.all) > 1 {
+		at := s.greediest()
+		s.all = slices.Delete(s.all, at, at+1)
+	}
 }
 
-// find returns a list by its id; nil when it is not kept.
+// find returns a list by its id; nil when it is not kept. The list may be kept for another identity: every
+// identity sees the same lists.
 func (s *snapshots) find(id string, now time.Time) *snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drop(now)
-	for _, l := range s.all {
-		if l.id == id {
-			return l
+	s.dropOld(now)
+	for _, k := range s.all {
+		if k.id == id {
+			return k.snapshot
 		}
 	}
 	return nil
 }
 
-// drop drops the lists that are too old or too many. The newest one always stays. The caller holds the mutex.
-func (s *snapshots) drop(now time.Time) {
-	bytes := 0
-	for _, l := range s.all {
+// dropOld drops the lists that are too old. The caller holds the mutex.
+func (s *snapshots) dropOld(now time.Time) {
+	s.all = slices.DeleteFunc(s.all, func(k kept) bool { return now.Sub(k.since) > snapshotLife })
+}
+
+// dropMany drops the oldest lists of an identity that has too many. The caller holds the mutex.
+func (s *snapshots) dropMany(identity string) {
+	own := 0
+	for i, k := range slices.Backward(s.all) {
+		if k.identity != identity {
+			continue
+		}
+		if own++; own > maxSnapshots {
+			s.all = slices.Delete(s.all, i, i+1)
+		}
+	}
+}
+
+// bytes returns the memory of all kept lists. The caller holds the mutex.
+func (s *snapshots) bytes() (bytes int) {
+	for l := range s.holders() {
 		bytes += l.bytes
 	}
-	for len(s.all) > 0 {
-		oldest := s.all[0]
-		old := now.Sub(oldest.made) > snapshotLife
-		many := len(s.all) > 1 && (len(s.all) > maxSnapshots || bytes > maxSnapshotBytes)
-		if !old && !many {
-			return
-		}
-		bytes -= oldest.bytes
-		s.all[0] = nil
-		s.all = s.all[1:]
+	return bytes
+}
+
+// holders returns for how many identities each list is kept. The caller holds the mutex.
+func (s *snapshots) holders() map[*snapshot]int {
+	holders := map[*snapshot]int{}
+	for _, k := range s.all {
+		holders[k.snapshot]++
 	}
+	return holders
+}
+
+// greediest returns the index of the oldest list of the identity whose lists take the most memory; a list
+// that several identities share counts in parts. So an identity that keeps many lists loses its own ones, not
+// those of others. The newest list of all is left out, because its first page is being answered. The caller
+// holds the mutex.
+func (s *snapshots) greediest() (at int) {
+	holders, bytes := s.holders(), map[string]int{}
+	for _, k := range s.all {
+		bytes[k.identity] += k.snapshot.bytes / holders[k.snapshot]
+	}
+	for i, k := range s.all[:len(s.all)-1] {
+		if bytes[k.identity] > bytes[s.all[at].identity] {
+			at = i
+		}
+	}
+	return at
 }
