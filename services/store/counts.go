@@ -20,8 +20,8 @@ const (
 	// the number of an instance's last batch.
 	countsLife = 36 * 24 * time.Hour
 	batchLife  = 48 * time.Hour
-	// CoverageSince is the field of the coverage that says since when the coverage is kept. No instance has it.
-	// Without it, Begin sets it anew.
+	// CoverageSince is the field of the coverage that says since when the coverage is kept. No instance has
+	// it. Without it, Begin sets it anew.
 	CoverageSince = "since"
 )
 
@@ -46,7 +46,8 @@ func NewCounts(client *redisfeed.Client, storeID string) *Counts {
 	return &Counts{client, countsPrefix(storeID)}
 }
 
-// countsPrefix begins the names of all keys. Eight digits of the random id tell the stores of one Redis apart.
+// countsPrefix begins the names of all keys. Eight digits of the random id tell the stores of one Redis
+// apart.
 func countsPrefix(storeID string) string { return "csu:" + storeID[:min(len(storeID), 8)] + ":" }
 
 // AppCounts are the counts of an app. The store does not know the form of the values.
@@ -316,8 +317,8 @@ func (c *Counts) Cover(ctx context.Context, instanceID string, value []byte) err
 	})
 }
 
-// Covered returns what Cover has stored, by instance, and since when nothing of it was lost: zero when that is
-// not known.
+// Covered returns what Cover has stored, by instance, and since when nothing of it was lost: zero when that
+// is not known.
 func (c *Counts) Covered(ctx context.Context) (all map[string]string, since time.Time, err error) {
 	err = c.onCoverage(ctx, func(ctx context.Context, conn *redis.Conn) (err error) {
 		all, err = conn.HGetAll(ctx, c.coverageKey()).Result()

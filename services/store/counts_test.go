@@ -159,7 +159,8 @@ func TestB21_FullRedisTakesNoPart(t *testing.T) {
 	}
 }
 
-// TestB21_TheEndOfCountsStays: of an instance, a value is not overwritten by one whose first character is lower.
+// TestB21_TheEndOfCountsStays: of an instance, a value is not overwritten by one whose first character is
+// lower.
 func TestB21_TheEndOfCountsStays(t *testing.T) {
 	countsRedis(t, func(t *testing.T, client *redisfeed.Client) {
 		counts := store.NewCounts(client, "0123456789abcdef")
@@ -178,8 +179,8 @@ func TestB21_TheEndOfCountsStays(t *testing.T) {
 	})
 }
 
-// TestB21_CountsBegin: each partition, and the coverage, say since when nothing was lost. The first time stays,
-// until a loss is known or the mark itself is lost.
+// TestB21_CountsBegin: each partition, and the coverage, say since when nothing was lost. The first time
+// stays, until a loss is known or the mark itself is lost.
 func TestB21_CountsBegin(t *testing.T) {
 	countsRedis(t, func(t *testing.T, client *redisfeed.Client) {
 		counts := store.NewCounts(client, "0123456789abcdef")

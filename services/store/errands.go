@@ -25,8 +25,8 @@ const (
 // notices. It is safe for concurrent use.
 type Errands struct {
 	client *redisfeed.Client
-	// upkeepKey names the authority that does the upkeep at present. noticesKey is a hash with the notices that
-	// were found, by id.
+	// upkeepKey names the authority that does the upkeep at present. noticesKey is a hash with the notices
+	// that were found, by id.
 	upkeepKey, noticesKey string
 }
 

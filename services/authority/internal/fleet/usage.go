@@ -17,8 +17,8 @@ const (
 	maxBatches = 128
 	// lastCover bounds how long the end of a validator's counts may take to be stored.
 	lastCover = 2 * time.Second
-	// coverPause is the least time between two notes about one validator's progress. coverAgain is the longest:
-	// it is noted that a validator runs, also when it hands nothing up.
+	// coverPause is the least time between two notes about one validator's progress. coverAgain is the
+	// longest: it is noted that a validator runs, also when it hands nothing up.
 	coverPause = time.Second
 	coverAgain = time.Minute
 )
@@ -106,8 +106,8 @@ func (c *counting) take(u *update) {
 	}()
 }
 
-// note notes that the validator runs, and its progress, until the stream ends. A note that fails is made again
-// with the next one.
+// note notes that the validator runs, and its progress, until the stream ends. A note that fails is made
+// again with the next one.
 func (c *counting) note() {
 	latest, pause := c.who, time.Duration(0)
 	for {

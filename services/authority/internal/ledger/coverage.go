@@ -102,9 +102,9 @@ func (c *Coverage) latest() time.Time {
 
 // ended returns the instances that reports need no more. All is in order.
 //
-// Of the starts of one validator, the latest whose counts lack something stands for the earlier ones: a window
-// that one of them spoils, it spoils too. The start after it stays as well, since it says when that one ended
-// at the latest.
+// Of the starts of one validator, the latest whose counts lack something stands for the earlier ones: a
+// window that one of them spoils, it spoils too. The start after it stays as well, since it says when that
+// one ended at the latest.
 func ended(all []Coverage, now time.Time) (ids []string) {
 	for len(all) > 0 {
 		n := 1

@@ -53,8 +53,8 @@ type Coverage struct {
 	Until time.Time
 	// Final says that the instance stopped deciding at Until.
 	Final bool
-	// Dropped is how many decisions were lost because no authority took their counts in time, and DroppedUntil
-	// when the last of them was made, by the instance's clock: zero when it does not say.
+	// Dropped is how many decisions were lost because no authority took their counts in time, and
+	// DroppedUntil when the last of them was made, by the instance's clock: zero when it does not say.
 	Dropped      uint64
 	DroppedUntil time.Time
 	// Heard is when an authority was told this.

@@ -29,8 +29,8 @@ const (
 	runningLife = 2 * time.Hour
 	// tidyInterval is how often older coverage is removed.
 	tidyInterval = time.Hour
-	// beginInterval is how often it is looked at whether Redis says since when it keeps counts, beginAgain how
-	// often while that fails.
+	// beginInterval is how often it is looked at whether Redis says since when it keeps counts, beginAgain
+	// how often while that fails.
 	beginInterval = time.Minute
 	beginAgain    = time.Second
 	// newStore is the age up to which a store has no past: counts that begin now lack nothing.

@@ -24,8 +24,8 @@ func TestB21_EveryDecisionIsCountedOnce(t *testing.T) {
 	}
 }
 
-// TestB21_LostCountsAreNeverHidden is the same model with a Redis that loses more than validators hold: where a
-// decision is missing in the end, the counts say that they begin later.
+// TestB21_LostCountsAreNeverHidden is the same model with a Redis that loses more than validators hold: where
+// a decision is missing in the end, the counts say that they begin later.
 func TestB21_LostCountsAreNeverHidden(t *testing.T) {
 	for seed := range uint64(25) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -282,8 +282,8 @@ func TestB09_UnusedRotationsEnd(t *testing.T) {
 	}
 }
 
-// TestOneAppStopsNoOther: an app whose document cannot be read keeps nobody else's rotation open, whatever the
-// order of the apps is, and the round says what it could not do.
+// TestOneAppStopsNoOther: an app whose document cannot be read keeps nobody else's rotation open, whatever
+// the order of the apps is, and the round says what it could not do.
 func TestOneAppStopsNoOther(t *testing.T) {
 	w := newWorld(t)
 	var apps, old []string
