@@ -1,6 +1,7 @@
 package usage_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -8,10 +9,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/countersign/countersign/pkg/policy"
 	"github.com/countersign/countersign/pkg/usage"
 )
+
+var usageTokens = flag.Int("usage.tokens", 50_000, "how many tokens BenchmarkMemory counts requests of")
 
 // decision is the decision on a request.
 type decision struct {
@@ -114,6 +118,53 @@ func BenchmarkFull(b *testing.B) {
 	b.ReportMetric(bytes, "B/entry")
 	b.ReportMetric(float64(entries), "entries")
 	runtime.KeepAlive(&c)
+}
+
+// BenchmarkMemory measures what a validator needs to count requests with every token in every 10 s, with four
+// tokens an app: the counter, and the batches that were handed over and are held until they are confirmed.
+func BenchmarkMemory(b *testing.B) {
+	list := decisions(*usageTokens)
+	heap := liveHeap()
+	var counter usage.Counter
+	o := usage.NewOutbox(64, func(appID string) int { hash := policy.HashApp(appID); return hash.Partition(64) })
+	now := time.Now()
+	count := func() {
+		for _, d := range list {
+			counter.Count(now.UnixMilli(), d.spot, d.app, 1, d.Decision)
+		}
+	}
+	// handOver takes all counts, as a validator does every 10 s, and has an authority acknowledge them.
+	handOver := func() {
+		for all := false; !all && o.Room() > 0; {
+			room := min(o.Room(), 1<<12)
+			counts := counter.TakeAll(room)
+			all = len(counts) < room
+			o.Put(counts, all, now)
+		}
+		for batch, due := o.Next(now); due; batch, due = o.Next(now) {
+			o.Acknowledge(batch.Partition, batch.Number, now)
+		}
+	}
+	count()
+	alone := liveHeap() - heap
+	const intervals = 6 // longer than batches are held
+	for b.Loop() {
+		for range intervals {
+			handOver()
+			now = now.Add(10 * time.Second)
+			count()
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N)/intervals, "ms/interval")
+	all := liveHeap() - heap
+	tokens := float64(len(list))
+	b.ReportMetric(float64(alone)/tokens, "counter-B/token")
+	b.ReportMetric(float64(all)/tokens, "all-B/token")
+	b.ReportMetric(float64(all)/1e6, "all-MB")
+	b.ReportMetric(float64(o.Stats().Counts)/tokens, "held/token")
+	b.ReportMetric(float64(counter.Stats().Dropped), "dropped")
+	runtime.KeepAlive(list)
+	runtime.KeepAlive(&counter)
 }
 
 func liveHeap() int64 {

@@ -69,3 +69,19 @@ func TestB21_DecisionsAreCounted(t *testing.T) {
 		t.Errorf("got %d counters, want %d: %+v", len(got), len(want), got)
 	}
 }
+
+// TestStopCounting: a validator for measurements decides, and counts nothing.
+func TestStopCounting(t *testing.T) {
+	k := start(t)
+	k.store.CopyTo(k.admin)
+	v := k.ready(t, k.server.URL())
+	inside.StopCounting(v)
+	for _, token := range []secret.Secret{k.good, secret.Mint()} {
+		if _, err := v.Authorize(t.Context(), validator.Request{AppID: k.app, Scope: events, Token: token}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if counts := inside.Usage(v).TakeAll(10); len(counts) != 0 {
+		t.Errorf("counted: %v", counts)
+	}
+}

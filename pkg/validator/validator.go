@@ -69,6 +69,7 @@ type Validator struct {
 	// stickyDenials is the result of StickyDenials.
 	stickyDenials atomic.Uint64
 	usage         usage.Counter
+	uncounted     bool // see inside.StopCounting
 }
 
 // New returns a validator without data. It opens no connection. It fails when the configuration is wrong.
@@ -272,9 +273,12 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	place := r.Table().Locate(request.AppID)
 	claim := policy.ClaimOf(request.Token)
 	r.Table().Fetch(place)
-	spot, bare := usage.SpotOf(place.Hash(), claim.Hash()), usage.SpotOf(place.Hash(), 0)
-	v.usage.Fetch(spot)
-	v.usage.Fetch(bare)
+	var spot, bare usage.Spot
+	if !v.uncounted {
+		spot, bare = usage.SpotOf(place.Hash(), claim.Hash()), usage.SpotOf(place.Hash(), 0)
+		v.usage.Fetch(spot)
+		v.usage.Fetch(bare)
+	}
 	now := time.Now()
 	// Read the age before the data. In the other order the age could belong to newer data, and be too low.
 	age := r.Age(place.Partition, now)
@@ -309,7 +313,9 @@ func (v *Validator) Authorize(ctx context.Context, request Request) (Answer, err
 	if answer.TokenID == "" {
 		spot = bare
 	}
-	v.usage.Count(nowMillis, spot, request.AppID, request.Scope, answer.Decision)
+	if !v.uncounted {
+		v.usage.Count(nowMillis, spot, request.AppID, request.Scope, answer.Decision)
+	}
 	if answer.Reason == policy.TokenRevoked && !answer.Allow && view.Row.Kept() &&
 		r.KeptRevoked(view.Partition, request.AppID, request.Token.Digest()) {
 		v.stickyDenials.Add(1)

@@ -25,6 +25,10 @@ func Replica(v *validator.Validator) *replica.Replica { return access.Replica(v)
 // counts that nobody takes for an hour at most; see usage.Counter.
 func Usage(v *validator.Validator) *usage.Counter { return access.Usage(v) }
 
+// StopCounting makes a validator count no decisions. It is for measurements of what counting costs, and must
+// be called before the first decision.
+func StopCounting(v *validator.Validator) { access.StopCounting(v) }
+
 // UnacknowledgedUsage returns how many batches of usage counts no authority has acknowledged yet, and how old
 // the oldest decision in them may be. Both are 0 without an authority.
 func UnacknowledgedUsage(v *validator.Validator) (batches int, age time.Duration) {

@@ -48,6 +48,9 @@ type Config struct {
 	// MaxInFlight is about how many calls may be in flight, not counting StreamWorkers. Further calls get
 	// RESOURCE_EXHAUSTED. 0 means no bound.
 	MaxInFlight int
+	// Uncounted turns the counting of decisions off, to measure what it costs. No flag of the validator sets
+	// it.
+	Uncounted bool
 }
 
 // DefaultMaxInFlight is about as many calls as a core answers in a fifth of a second.
@@ -71,6 +74,9 @@ func New(config Config) (*Server, error) {
 		MaxStaleness: config.MaxStaleness, Snapshot: config.Snapshot, Fleet: config.Fleet, WallClock: config.WallClock,
 	}); err != nil {
 		return nil, err
+	}
+	if config.Uncounted {
+		inside.StopCounting(s.validator)
 	}
 	registry := daemon.NewRegistry(config.Config)
 	config.HTTP.Ready, config.HTTP.Detail, config.HTTP.Metrics = s.ready, s.freshness, registry

@@ -14,5 +14,6 @@ var (
 	Replica func(validator any) *replica.Replica
 	Usage   func(validator any) *usage.Counter
 
+	StopCounting        func(validator any)
 	UnacknowledgedUsage func(validator any) (batches int, age time.Duration)
 )

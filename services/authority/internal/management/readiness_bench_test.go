@@ -39,8 +39,8 @@ type anyToken struct{}
 func (anyToken) Tokens(string) (map[string]bool, bool, error) { return nil, true, nil }
 
 // inRedis returns a source of counts in a Redis. It has the counts of 35 days: in each of the last 48 hours,
-// and once in each day before, every app got the requests that minute returns, through the additions of an
-// authority whose clock runs ahead. The counts come from 100 validators, and none are missing.
+// and once in each day before, every app got the requests that minute returns. A ledger whose clock goes from
+// 35 days ago to the present has added them. They come from 100 validators, and none are missing.
 func inRedis(b *testing.B, url string, of *table.Table, minute func(appID string) []usage.Count) *evidence.Source {
 	b.Helper()
 	client := check.Must(redisfeed.Open(url, redisfeed.Options{}))(b)

@@ -29,10 +29,14 @@ store. The validator serves metrics and reports to an authority, as in productio
 do neither. Tuned servers have the validator's settings: 256 stream workers, and GOGC=400. A
 validator with many tokens keeps its garbage below 256 MiB.
 
+The legs uncounted and uncounted-stream are validators that count no decisions. Validators hand
+their counts over every 10s, so turns of 20s and more show what counting costs.
+
 Other programs on the machine change the figures: compare only figures of one run.`,
 		Example: `  benchmark compare --tokens 1000000 --json compare.json --plot compare.svg
   benchmark compare --legs tuned-empty,validator --changes-per-second 1000 --rates 3000
-  benchmark compare --legs empty,tuned-empty,validator --tokens 1000000 --resync-every 3s`,
+  benchmark compare --legs empty,tuned-empty,validator --tokens 1000000 --resync-every 3s
+  benchmark compare --legs validator,uncounted --rates none --duration 20s`,
 	}
 	turns := newTurnFlags(cmd.Flags(), &o, 2*time.Second, 3*time.Second)
 	output := newOutput(form, cmd.Flags()).withPlot(cmd.Flags())

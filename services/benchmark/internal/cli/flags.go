@@ -27,7 +27,7 @@ type turnFlags struct {
 func newTurnFlags(flags *pflag.FlagSet, o *testbed.Options, length, openTime time.Duration) *turnFlags {
 	f := &turnFlags{options: o}
 	flags.StringSliceVar(&o.Legs, "legs", nil,
-		"what to compare, of "+strings.Join(testbed.LegNames(), ", ")+" (default everything)")
+		"what to compare, of "+strings.Join(testbed.LegNames(), ", ")+" (default everything but uncounted ones)")
 	flags.IntVar(&o.Rounds, "rounds", o.Rounds, "`number` of rounds")
 	f.warmUp = settings.Duration(flags, "warm-up", 500*time.Millisecond, 0, longestRun,
 		"how long calls are made at the beginning of each turn without being measured")

@@ -47,6 +47,35 @@ func TestSummaryWithRedis(t *testing.T) {
 	}
 }
 
+// The cost of counting is a ratio between a validator and one that counts nothing, which is asked in the same
+// way.
+func TestSummaryOfCounting(t *testing.T) {
+	turns := []*report.Turn{
+		reporttest.Turn(1, report.Validator, 12, time.Millisecond), reporttest.Turn(1, report.Uncounted, 10, time.Millisecond),
+		reporttest.Turn(1, report.Stream, 4, time.Millisecond), reporttest.Turn(1, report.UncountedStream, 2, time.Millisecond),
+	}
+	all := tableOf(t, reportOf(turns, report.Validator, report.Uncounted, report.Stream, report.UncountedStream))
+	_, table, _ := strings.Cut(all, "x without counting\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	want := "validator, unary Authorize 12.00 us [12.00, 12.00] 1.20 [1.20, 1.20] " +
+		"validator, streams of the client 4.00 us [4.00, 4.00] 2.00 [2.00, 2.00]"
+	if got := strings.Join(strings.Fields(table), " "); got != want {
+		t.Errorf("got %q, want %q in:\n%s", got, want, all)
+	}
+	if strings.Contains(tableOf(t, goodReport()), "without counting") {
+		t.Error("the table has a part about counting without a validator that counts nothing")
+	}
+}
+
+func tableOf(t *testing.T, r *Report) string {
+	t.Helper()
+	var out strings.Builder
+	if err := r.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
 func TestSummaryWithResyncs(t *testing.T) {
 	var turns []*report.Turn
 	for round := 1; round <= 3; round++ {

@@ -16,6 +16,7 @@ func (r *Report) Write(w io.Writer) error {
 	r.writeConditions(t)
 	r.writeClosed(t)
 	r.writeWithRedis(t)
+	r.writeCounting(t)
 	r.writeOpen(t)
 	r.writeTotals(t)
 	return t.Flush()
@@ -56,6 +57,19 @@ func (r *Report) writeWithRedis(t io.Writer) {
 	for _, s := range r.Summary {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Title, report.CPUTime(s.CPUNanos), report.Times(s.ToValidator),
 			report.CPUTime(s.RedisCPUNanos), report.CPUTime(s.WithRedisCPUNanos), report.Times(s.WithRedisToValidator))
+	}
+}
+
+// writeCounting writes what a decision costs beside a validator that counts nothing.
+func (r *Report) writeCounting(t io.Writer) {
+	if !slices.ContainsFunc(r.Summary, func(s report.Summary) bool { return s.ToUncounted != nil }) {
+		return
+	}
+	fmt.Fprintln(t, "\nCounting and handing over\tserver CPU a decision\tx without counting")
+	for _, s := range r.Summary {
+		if s.ToUncounted != nil {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", s.Title, report.CPUTime(s.CPUNanos), report.Times(s.ToUncounted))
+		}
 	}
 }
 

@@ -15,6 +15,9 @@ var (
 	Stream     = Leg{"stream", "validator, streams of the client"}
 	Redis      = Leg{"redis", "Redis asked per request, default settings"}
 	TunedRedis = Leg{"tuned-redis", "Redis asked per request, tuned"}
+	// Uncounted and UncountedStream are validators that count no decisions, asked like Validator and Stream.
+	Uncounted       = Leg{"uncounted", "validator without counting, unary"}
+	UncountedStream = Leg{"uncounted-stream", "validator without counting, streams"}
 )
 
 // Class is a class of the pictures' style sheet.
@@ -32,7 +35,7 @@ func ClassOf(leg string) Class {
 	switch leg {
 	case Empty.Name, TunedEmpty.Name:
 		return Reference
-	case Redis.Name, TunedRedis.Name:
+	case Redis.Name, TunedRedis.Name, Uncounted.Name, UncountedStream.Name:
 		return Other
 	}
 	return Product

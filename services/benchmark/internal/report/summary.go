@@ -20,8 +20,10 @@ type Summary struct {
 	WithRedisCPUNanos Quartiles `json:"withRedisCpuNanosPerCall"`
 	// ToValidator and WithRedisToValidator divide CPUNanos and WithRedisCPUNanos by the values of the leg
 	// Validator.
-	ToValidator          *Ratio        `json:"toValidator,omitempty"`
-	WithRedisToValidator *Ratio        `json:"withRedisToValidator,omitempty"`
+	ToValidator          *Ratio `json:"toValidator,omitempty"`
+	WithRedisToValidator *Ratio `json:"withRedisToValidator,omitempty"`
+	// ToUncounted divides CPUNanos of Validator by the value of Uncounted, and of Stream by UncountedStream.
+	ToUncounted          *Ratio        `json:"toUncounted,omitempty"`
 	Allocations          Quartiles     `json:"allocationsPerCall"`
 	PerSecond            Quartiles     `json:"perSecond"`
 	Utilisation          Quartiles     `json:"serverUtilisation"`
@@ -69,6 +71,12 @@ func Summarise(l Leg, turns []*Turn) Summary {
 	s.ToEmpty, s.ToTuned = RatioBy(own, Of(Empty.Name, turns), CPU), RatioBy(own, Of(TunedEmpty.Name, turns), CPU)
 	validator := Of(Validator.Name, turns)
 	s.ToValidator, s.WithRedisToValidator = RatioBy(own, validator, CPU), RatioBy(own, validator, withRedis)
+	switch l {
+	case Validator:
+		s.ToUncounted = RatioBy(own, Of(Uncounted.Name, turns), CPU)
+	case Stream:
+		s.ToUncounted = RatioBy(own, Of(UncountedStream.Name, turns), CPU)
+	}
 	var shares []float64
 	for _, t := range own {
 		if t.Resyncs != nil {

@@ -42,7 +42,7 @@ func newValidator(c Config) (server, error) {
 	if c.MaxInFlight > 0 {
 		bound = c.MaxInFlight
 	}
-	s, err := validator.New(validator.Config{Config: config, MaxInFlight: bound, Fleet: engine.Fleet{
+	s, err := validator.New(validator.Config{Config: config, MaxInFlight: bound, Uncounted: c.Uncounted, Fleet: engine.Fleet{
 		Authority: grpcclient.Address(c.Authority), Security: grpcclient.Security{Plaintext: true},
 		Key: secret.New(c.FleetKey), ID: c.ID,
 	}})

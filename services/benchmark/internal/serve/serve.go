@@ -58,6 +58,8 @@ type Config struct {
 	Authority, FleetKey, ID string
 	// MaxInFlight bounds the calls in flight at a Validator; 0 is its default.
 	MaxInFlight int
+	// Uncounted makes a Validator count no decisions.
+	Uncounted bool
 	// Validators is the number of validators of Fleet. They report under ID and a number.
 	Validators int
 	// ChangesPerSecond is for Writer.

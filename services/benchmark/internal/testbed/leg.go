@@ -25,6 +25,8 @@ type leg struct {
 	tuned bool
 	// redis says that the leg runs only with a Redis server, not with the embedded store.
 	redis bool
+	// uncounted says that the validator counts no decisions. Such a leg runs only when the options name it.
+	uncounted bool
 	// asks says that the clients call Authorize; otherwise they send an empty message.
 	asks bool
 	// connect opens connections to the server.
@@ -41,6 +43,8 @@ var legs = []leg{
 		Leg: report.TunedRedis, role: serve.Lookup, workers: validator.StreamWorkers, tuned: true, redis: true, asks: true,
 		connect: connectAuthorize,
 	},
+	{Leg: report.Uncounted, role: serve.Validator, uncounted: true, tuned: true, asks: true, connect: connectAuthorize},
+	{Leg: report.UncountedStream, role: serve.Validator, uncounted: true, tuned: true, asks: true, connect: connectStream},
 }
 
 // LegNames returns the names of all legs.

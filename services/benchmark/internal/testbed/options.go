@@ -19,7 +19,7 @@ import (
 // Options configure a measurement.
 type Options struct {
 	// Legs are the names of the legs to compare. A leg is one variant in the benchmark (see LegNames). An
-	// empty list means all legs.
+	// empty list means all legs but those of validators that count nothing.
 	Legs []string `json:"legs"`
 	// Rounds is the number of rounds. In each round every leg is measured once, which is its turn. Seed seeds
 	// all random choices, such as the order of turns.

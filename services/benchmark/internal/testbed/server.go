@@ -82,7 +82,7 @@ func (t *Testbed) start(ctx context.Context, s *Server) error {
 
 // launch starts the process of a server.
 func (t *Testbed) launch(s *Server, c serve.Config) error {
-	c.Role, c.StreamWorkers, c.MaxInFlight = s.role, s.workers, s.maxInFlight
+	c.Role, c.StreamWorkers, c.MaxInFlight, c.Uncounted = s.role, s.workers, s.maxInFlight, s.uncounted
 	c.Authority, c.FleetKey, c.ID = t.fleetAddress, t.fleetKey.Reveal(), s.Name
 	start := process.Start{Env: s.environment(report.MemoryBytes()), CPUs: t.processors.servers}
 	child, state, err := t.newChild(start, c)

@@ -130,7 +130,7 @@ func (t *Testbed) chosen() (chosen []leg) {
 		if l.redis && t.embedded != nil {
 			continue
 		}
-		if len(t.options.Legs) == 0 || slices.Contains(t.options.Legs, l.Name) {
+		if len(t.options.Legs) == 0 && !l.uncounted || slices.Contains(t.options.Legs, l.Name) {
 			chosen = append(chosen, l)
 		}
 	}
