@@ -15,6 +15,9 @@ const (
 	ConfirmAfter = 30 * time.Second
 	// askAfter is the time between two questions about batches that are only held.
 	askAfter = 10 * time.Second
+	// askQuietAfter is the time between two questions about a partition without anything to send. An answer
+	// that counts less than was acknowledged shows that Redis has lost it.
+	askQuietAfter = time.Minute
 	// refusedAfter is when a batch is due again that an answer did not cover.
 	refusedAfter = time.Second
 )
@@ -26,7 +29,8 @@ type Batch struct {
 	Number uint64
 	// Counts is empty in a question. An answer to it says how far the partition's batches were counted.
 	Counts []Count
-	// Oldest says that all earlier batches of the partition were dropped from the outbox.
+	// Oldest says that all earlier batches of the partition were dropped from the outbox; in a question, the
+	// batch with this number too. They were acknowledged.
 	Oldest bool
 }
 
@@ -143,7 +147,7 @@ func (l *lane) due(now time.Time) bool {
 	case len(l.waiting) > 0:
 		return true
 	case len(l.held) == 0:
-		return false
+		return l.last > 0 && now.Sub(l.heard) >= askQuietAfter
 	}
 	return l.held[len(l.held)-1].open() || now.Sub(l.heard) >= askAfter
 }
@@ -156,7 +160,7 @@ func (l *lane) pick() Batch {
 		}
 	}
 	if len(l.waiting) == 0 {
-		return Batch{Number: l.last}
+		return Batch{Number: l.last, Oldest: len(l.held) == 0}
 	}
 	n := min(len(l.waiting), MaxBatch)
 	b := heldBatch{number: l.last + 1, counts: l.waiting[:n:n], since: l.since}

@@ -88,7 +88,11 @@ func TestB21_QuestionFindsWhatAFailoverLost(t *testing.T) {
 	if s := o.Stats(); s != (usage.OutboxStats{}) {
 		t.Errorf("confirmed batches are still held: %+v", s)
 	}
-	wantNext(t, o, now.Add(time.Hour), 0, 0, false)
+	wantNext(t, o, now.Add(59*time.Second), 0, 0, false)
+	now = now.Add(time.Minute)
+	wantNext(t, o, now, 3, 0, true) // asked also when nothing is held
+	o.Acknowledge(0, 3, now)
+	wantNext(t, o, now, 0, 0, false)
 	o.Put([]usage.Count{count("a", 1)}, true, now)
 	wantNext(t, o, now, 4, 1, true)
 }

@@ -138,7 +138,7 @@ func lastBatch(cmd *redis.StringCmd) (uint64, error) {
 	}
 	number, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("the number of a last batch is damaged: %w", err)
+		return 0, nil //nolint:nilerr // the next batch shows that numbers are lost
 	}
 	return number, nil
 }
@@ -270,9 +270,9 @@ func (c *Counts) Begin(ctx context.Context, partitions int, since time.Time) err
 	defer cancel()
 	for partition := range partitions {
 		err := c.client.OnMaster(ctx, c.partitionKey(partition), func(conn *redis.Conn) error {
-			return conn.Do(ctx, "set", c.sinceKey(partition), since.UnixMilli(), "nx").Err()
+			return conn.Eval(ctx, beginPartition, []string{c.sinceKey(partition)}, since.UnixMilli()).Err()
 		})
-		if err != nil && !errors.Is(err, redis.Nil) {
+		if err != nil {
 			return err
 		}
 	}
@@ -281,9 +281,18 @@ func (c *Counts) Begin(ctx context.Context, partitions int, since time.Time) err
 	})
 }
 
-// begin sets a field that is missing. KEYS: the hash. ARGV: 1 field, 2 value
+// beginPartition sets a key that has no number. KEYS: the key. ARGV: 1 value
+const beginPartition = `
+local held = redis.pcall('GET', KEYS[1])
+if type(held) ~= 'string' or not tonumber(held) then
+  redis.call('SET', KEYS[1], ARGV[1])
+end
+return 1
+`
+
+// begin sets a field that has no number. KEYS: the hash. ARGV: 1 field, 2 value
 const begin = `
-if not redis.call('HGET', KEYS[1], ARGV[1]) then
+if not tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '') then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
 return 1

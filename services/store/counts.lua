@@ -15,7 +15,7 @@ if not (may('GET', KEYS[1]) and may('SET', KEYS[1], '') and may('HGET', KEYS[1],
 end
 for i = 2, instances + 1 do
   local last = redis.pcall('GET', KEYS[i])
-  if type(last) ~= 'string' then
+  if type(last) ~= 'string' or string.find(last, '^%d+$') == nil then
     last = ''
   end
   if last ~= ARGV[at] then
@@ -58,7 +58,8 @@ end
 for i = 2, instances + 1 do
   redis.call('SET', KEYS[i], ARGV[4 + 2 * i], 'EX', ARGV[2])
 end
-if ARGV[6] == '1' or type(redis.pcall('GET', KEYS[1])) ~= 'string' then
+local since = redis.pcall('GET', KEYS[1])
+if ARGV[6] == '1' or type(since) ~= 'string' or not tonumber(since) then
   lost()
 end
 return 'OK'

@@ -128,27 +128,18 @@ func rawEntry(revision uint64, values map[string]any) record.RawEntry {
 	return record.RawEntry{Revision: revision, Data: []byte(data + start), EpochStart: isStart}
 }
 
-// endOfLog returns the highest cursor among the last entries of a log that verify; the zero cursor without
-// any.
+// endOfLog returns the highest cursor among the entries of a log that verify; the zero cursor without any.
 func (t *Tools) endOfLog(ctx context.Context, codec *record.Codec, partition int) (end record.Cursor, err error) {
-	key := record.KeysOf(partition).Log
-	var rows []redis.XMessage
-	err = retry(ctx, func() (err error) {
-		rows, err = t.client.XRevRangeN(ctx, key, "+", "-", page).Result()
-		return err
-	})
+	from := ""
+	err = t.reader(codec).stream(ctx, record.KeysOf(partition).Log, &from, "+",
+		func(_ string, revision uint64, isOne bool, values map[string]any) error {
+			if e, err := codec.OpenEntry(partition, rawEntry(revision, values)); err == nil && isOne {
+				end = record.Highest(end, e.Cursor)
+			}
+			return nil
+		})
 	if redisfeed.IsWrongType(err) {
-		return end, nil
-	}
-	for _, row := range rows {
-		ms, _, _ := strings.Cut(row.ID, "-")
-		revision, err := strconv.ParseUint(ms, 10, 64)
-		if err != nil {
-			continue
-		}
-		if e, err := codec.OpenEntry(partition, rawEntry(revision, row.Values)); err == nil {
-			end = record.Highest(end, e.Cursor)
-		}
+		err = nil
 	}
 	return end, err
 }

@@ -41,14 +41,11 @@ type handover struct {
 	mu      sync.Mutex
 	storeID string
 	outbox  *usage.Outbox // nil until a store is followed
-	// before is the outbox of the store that was followed before, since its numbers go on if it is followed
+	// outboxes has the outbox of each store that was followed, since its numbers go on if it is followed
 	// again.
-	before struct {
-		storeID string
-		outbox  *usage.Outbox
-	}
-	due     time.Time // of the next take
-	dropped uint64
+	outboxes map[string]*usage.Outbox
+	due      time.Time // of the next take
+	dropped  uint64
 	// droppedUntil is a time after which no dropped decision was made.
 	droppedUntil time.Time
 	// sent is when the first batch was sent, and heard whether any authority has ever answered one.
@@ -62,7 +59,9 @@ type handover struct {
 }
 
 func newHandover(counter *usage.Counter, clock replica.WallClock) *handover {
-	return &handover{counter: counter, clock: clock, answered: make(chan struct{}, 1)}
+	return &handover{
+		counter: counter, clock: clock, answered: make(chan struct{}, 1), outboxes: map[string]*usage.Outbox{},
+	}
 }
 
 // open prepares for a stream about a store. Batches of another store stay behind, because this store's
@@ -74,12 +73,11 @@ func (h *handover) open(of *replica.Replica) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if codec := of.Codec(); h.outbox == nil || h.storeID != codec.StoreID() {
-		last := h.before
-		h.before.storeID, h.before.outbox = h.storeID, h.outbox
-		if h.outbox = last.outbox; h.outbox == nil || last.storeID != codec.StoreID() {
-			h.outbox = usage.NewOutbox(codec.Partitions(), codec.PartitionOf)
-		}
 		h.storeID = codec.StoreID()
+		if h.outbox = h.outboxes[h.storeID]; h.outbox == nil {
+			h.outbox = usage.NewOutbox(codec.Partitions(), codec.PartitionOf)
+			h.outboxes[h.storeID] = h.outbox
+		}
 	}
 	h.outbox.Reconnected()
 	h.tell()

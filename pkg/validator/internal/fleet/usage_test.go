@@ -275,7 +275,7 @@ func TestB21_NumbersGoOnWhenAStoreIsBack(t *testing.T) {
 	for i, step := range []struct {
 		of   *replica.Replica
 		want uint64
-	}{{one, 1}, {one, 2}, {other, 1}, {one, 3}, {other, 2}, {other, 3}, {storeOf(t, "third"), 1}} {
+	}{{one, 1}, {one, 2}, {other, 1}, {one, 3}, {other, 2}, {storeOf(t, "third"), 1}, {one, 4}} {
 		h.open(step.of)
 		counter.Count(time.Now().UnixMilli(), 0, "app", 1, policy.Decision{Reason: policy.TokenMissing})
 		h.take(0)

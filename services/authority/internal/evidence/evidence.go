@@ -119,7 +119,7 @@ func (s *Source) Fleet(ctx context.Context) (readiness.Fleet, error) {
 	for _, i := range instances {
 		covered.Validators = append(covered.Validators, readiness.Validator{
 			ID: i.ID, InstanceID: i.InstanceID, Start: i.Start, Ahead: i.Ahead, ClockKnown: i.ClockKnown, Heard: i.Heard,
-			Live: i.Reporting,
+			Live: i.Reporting, Contested: i.Contested, Gone: i.Gone, FencedAfter: i.FencedAfter,
 		})
 	}
 	return covered, nil

@@ -73,22 +73,27 @@ type Instance struct {
 	// that it still counts as reporting.
 	Heard     time.Time
 	Reporting bool
+	// Contested says that another process decides under the same id, and is not a member.
+	Contested bool
+	// Gone says that it has left or was forgotten, at Heard.
+	Gone bool
+	// FencedAfter is the age of data from which on it answers nothing; 0 when it has no such bound.
+	FencedAfter time.Duration
 }
 
-// Instances returns the present instance of each validator of the fleet, in no order.
+// Instances returns the present instance of each validator of the fleet, and the latest one of each that was
+// a member, in no order.
 func (r *Registry) Instances() []Instance {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []Instance
 	for _, m := range r.members {
-		if m.Gone {
-			continue
-		}
 		ahead, known := m.clock.skew()
 		all = append(all, Instance{
 			ID: m.ID, InstanceID: m.InstanceID, Start: m.Start, Ahead: ahead, ClockKnown: known, Heard: m.Reported,
-			Reporting: !m.silent(now),
+			Reporting: !m.Gone && !m.silent(now), Contested: !m.contested.IsZero() && now.Sub(m.contested) < Lease, Gone: m.Gone,
+			FencedAfter: m.FencedAfter,
 		})
 	}
 	return all

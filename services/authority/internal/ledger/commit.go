@@ -97,7 +97,7 @@ func (l *Ledger) commit(ctx context.Context, partition int, jobs []*job) (counte
 		for _, last := range w.After {
 			counted[last.InstanceID] = last.Number
 		}
-		if len(added) == 0 {
+		if len(added) == 0 && !w.Lost {
 			return counted, nil
 		}
 		var done bool
@@ -138,6 +138,10 @@ func (l *Ledger) prepare(ctx context.Context, partition int, jobs []*job, judged
 	w.After = slices.Clone(w.Before)
 	for _, j := range jobs {
 		last := &w.After[slices.Index(instances, j.instance)]
+		if len(j.batch.Counts) == 0 && j.batch.Oldest && j.batch.Number > last.Number {
+			// The validator was told that these batches were counted, and holds none of them any more.
+			w.Lost, last.Number = true, j.batch.Number
+		}
 		if !follows(j.batch, last.Number) {
 			continue
 		}

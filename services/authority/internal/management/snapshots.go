@@ -39,7 +39,7 @@ func (l *snapshot) report(at int) (*countersignv1.Readiness, error) {
 	if err := proto.Unmarshal(l.apps[at], r); err != nil {
 		return nil, err
 	}
-	r.Missing = l.missing
+	r.Missing = slices.Concat(l.missing, r.GetMissing())
 	return r, nil
 }
 

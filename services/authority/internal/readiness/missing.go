@@ -26,7 +26,7 @@ type Fleet struct {
 	Validators []Validator
 }
 
-// Validator is one validator of the fleet that has neither left nor been forgotten.
+// Validator is one validator of the fleet, or one that was a member.
 type Validator struct {
 	ID, InstanceID string
 	// Start is when the instance was started, by its own clock.
@@ -38,6 +38,17 @@ type Validator struct {
 	// Heard is when its latest report arrived. Live says that it reports.
 	Heard time.Time
 	Live  bool
+	// Contested says that another process decides under the same id. Nobody counts what it decides.
+	Contested bool
+	// Gone says that it is no member any more: at Heard it left, or an operator said that it is gone.
+	Gone bool
+	// FencedAfter is the age of its data from which on it answers nothing; 0 when it has no such bound.
+	FencedAfter time.Duration
+}
+
+// fenced returns whether a validator that does not report had stopped answering before a time.
+func (v *Validator) fenced(before time.Time) bool {
+	return v.FencedAfter > 0 && v.Heard.Add(v.FencedAfter+maxLag).Before(before)
 }
 
 // Missing returns a sentence for each validator of whose requests since a time some are not counted, by name.
@@ -55,11 +66,18 @@ func Missing(fleet Fleet, from, now time.Time) (sentences []string) {
 	}
 	members := make(map[string]bool, len(fleet.Validators))
 	for _, v := range fleet.Validators {
+		if v.Gone {
+			continue
+		}
 		members[v.InstanceID] = true
+		if v.Contested {
+			add(v.ID, "is the id of another process too, whose requests are missing: give each its own --validator-id")
+		}
 		c := covered[v.InstanceID]
 		own := now.Add(v.Ahead)
 		switch {
 		case c.Final:
+		case !v.Live && v.fenced(from):
 		case !v.Live:
 			add(v.ID, "has not reported since %s and may still decide: its requests since %s are missing; see that it reports, "+
 				"or forget it when it is gone", clock(v.Heard), clock(lastCounted(c, v.Start)))
@@ -118,7 +136,10 @@ func endOf(fleet Fleet, i int) time.Time {
 		}
 	}
 	for _, v := range fleet.Validators {
-		if v.ID == c.ValidatorID && v.Start.After(c.Start) {
+		switch {
+		case v.Gone && v.InstanceID == c.InstanceID:
+			return later(end, v.Heard)
+		case v.ID == c.ValidatorID && v.Start.After(c.Start):
 			return later(end, v.Start)
 		}
 	}
@@ -160,7 +181,7 @@ func CompleteUntil(fleet Fleet, now time.Time) (until time.Time, known bool) {
 	until = now
 	for _, v := range fleet.Validators {
 		c := covered[v.InstanceID]
-		if c.Final {
+		if v.Gone || c.Final || !v.Live && v.fenced(now) {
 			continue
 		}
 		if !v.ClockKnown || v.Ahead > maxSkew || v.Ahead < -maxSkew {

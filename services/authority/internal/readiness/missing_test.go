@@ -95,6 +95,33 @@ func TestB21_Incomplete(t *testing.T) {
 			want:     [][]string{{"validator v1 has not reported since", "may still decide"}},
 		},
 		{
+			name: "its id is another process's too", coverage: []ledger.Coverage{complete},
+			validators: member(func(v *readiness.Validator) { v.Contested = true }),
+			want:       [][]string{{"validator v1 is the id of another process too"}},
+		},
+		{
+			name:       "does not report, and had stopped answering before the window",
+			coverage:   []ledger.Coverage{covered("i1", 50*hour, 40*hour)},
+			validators: member(silent(40*hour), func(v *readiness.Validator) { v.FencedAfter = hour }),
+		},
+		{
+			name:       "does not report, and stopped answering in the window",
+			coverage:   []ledger.Coverage{covered("i1", 50*hour, 25*hour)},
+			validators: member(silent(25*hour), func(v *readiness.Validator) { v.FencedAfter = 2 * hour }),
+			want:       [][]string{{"validator v1 has not reported since"}},
+		},
+		{
+			name:       "cut off before the window, and forgotten in it",
+			coverage:   []ledger.Coverage{covered("i1", 50*hour, 40*hour)},
+			validators: member(silent(hour), func(v *readiness.Validator) { v.Gone = true }),
+			want:       [][]string{{"validator v1 ended without its last counts"}},
+		},
+		{
+			name:       "cut off and forgotten before the window",
+			coverage:   []ledger.Coverage{covered("i1", 50*hour, 40*hour)},
+			validators: member(silent(30*hour), func(v *readiness.Validator) { v.Gone = true }),
+		},
+		{
 			name: "killed before it handed anything up", validators: member(silent(hour)),
 			want: [][]string{{"validator v1 has not reported since", "its requests since"}},
 		},

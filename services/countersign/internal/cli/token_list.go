@@ -117,6 +117,9 @@ func warnOfMissing(ctx context.Context, cmd *cobra.Command, authority countersig
 	case err != nil:
 		return err
 	}
+	if span > maxWindow {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Warning: uses are counted for 35 days; a token may have been used before that.")
+	}
 	for _, sentence := range response.GetReadiness().GetMissing() {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: a token may look unused and be in use: %s.\n", sentence)
 	}

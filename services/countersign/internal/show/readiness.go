@@ -31,7 +31,7 @@ func meaning(verdict countersignv1.ReadinessVerdict, requests uint64) string {
 		}
 		return "no requests were seen, so nothing is known"
 	case incomplete:
-		return "some validators have not reported, so requests may be missing"
+		return "requests are missing from the counts"
 	}
 	return "" // of a newer authority
 }
