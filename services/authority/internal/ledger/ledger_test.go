@@ -389,7 +389,11 @@ func TestB21_LossesAreKnown(t *testing.T) {
 		"the latest batch, sent again":    {func(m *memory) { m.seen[seenKey(1, "one")] = 1 }, 2, true, false, false},
 		"batches that nobody holds":       {func(m *memory) { m.seen[seenKey(1, "one")] = 1 }, 3, true, true, false},
 		"all batches":                     {func(m *memory) { clear(m.seen); clear(m.apps) }, 3, true, true, false},
-		"everything":                      {func(m *memory) { clear(m.seen); clear(m.apps); clear(m.since) }, 3, true, true, false},
+		"everything": {func(m *memory) {
+			clear(m.seen)
+			clear(m.apps)
+			clear(m.since)
+		}, 3, true, true, false},
 		"the mark, and nothing was added": {func(m *memory) { clear(m.since) }, 0, false, true, false},
 		"a record": {func(m *memory) {
 			for id, counts := range m.apps {
@@ -413,7 +417,8 @@ func TestB21_LossesAreKnown(t *testing.T) {
 					if tt.asks {
 						next.Counts = nil
 					}
-					if got := check.Must(l.Add(t.Context(), "one", next))(t); got != tt.number && (!tt.asks || tt.oldest) {
+					got := check.Must(l.Add(t.Context(), "one", next))(t)
+					if got != tt.number && (!tt.asks || tt.oldest) {
 						t.Errorf("counted are %d", got)
 					}
 				}

@@ -20,6 +20,7 @@ import (
 
 // appNumber and tokenNumber are the ids that listing gives out. Those of tokens have the usual form.
 func appNumber(n int) string { return fmt.Sprintf("app%09d", n) }
+
 func tokenNumber(n int) string {
 	return "tok_" + strings.Map(func(digit rune) rune { return digit - '0' + 'a' }, fmt.Sprintf("%016d", n))
 }

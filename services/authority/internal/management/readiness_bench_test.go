@@ -50,7 +50,8 @@ func inRedis(b *testing.B, url string, of *table.Table, minute func(appID string
 	present := time.Now()
 	clock.Store(&minutesOf(present)[0])
 	l := ledger.New(ledger.Config{
-		Storage: store.NewCounts(client, "0123456789abcdef"), Partitions: of.Len(), StoreCreated: now(), Apps: anyToken{}, Now: now,
+		Storage: store.NewCounts(client, "0123456789abcdef"), Partitions: of.Len(), StoreCreated: now(),
+		Apps: anyToken{}, Now: now,
 		KnownScope: func(policy.Scope) bool { return true }, Metrics: ledger.NewMetrics(prometheus.NewRegistry()),
 		Log: slog.New(slog.DiscardHandler),
 	})
