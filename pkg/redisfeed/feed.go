@@ -104,11 +104,16 @@ func linksOf(messages []redis.XMessage) (links []record.RawEntry, last uint64, e
 		if last = revision; !isOne {
 			continue
 		}
-		data, _ := message.Values[LinkField].(string)
-		start, isStart := message.Values[EpochField].(string)
-		links = append(links, record.RawEntry{Revision: revision, Data: []byte(data + start), EpochStart: isStart})
+		links = append(links, EntryOf(revision, message.Values))
 	}
 	return links, last, nil
+}
+
+// EntryOf returns the log entry of a revision from the fields of its place in the stream.
+func EntryOf(revision uint64, fields map[string]any) record.RawEntry {
+	data, _ := fields[LinkField].(string)
+	start, isStart := fields[EpochField].(string)
+	return record.RawEntry{Revision: revision, Data: []byte(data + start), EpochStart: isStart}
 }
 
 // tail reads a head, and up to limit entries of the log with revisions above after. Both commands are in one

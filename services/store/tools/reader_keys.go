@@ -117,15 +117,9 @@ func (r *reader) readLog(ctx context.Context, c *contents) error {
 			c.misplaced = append(c.misplaced, id)
 			return nil
 		}
-		c.log = append(c.log, rawEntry(number, values))
+		c.log = append(c.log, redisfeed.EntryOf(number, values))
 		return nil
 	})
-}
-
-func rawEntry(revision uint64, values map[string]any) record.RawEntry {
-	data, _ := values[redisfeed.LinkField].(string)
-	start, isStart := values[redisfeed.EpochField].(string)
-	return record.RawEntry{Revision: revision, Data: []byte(data + start), EpochStart: isStart}
 }
 
 // endOfLog returns the highest cursor among the entries of a log that verify; the zero cursor without any.
@@ -133,7 +127,7 @@ func (t *Tools) endOfLog(ctx context.Context, codec *record.Codec, partition int
 	from := ""
 	err = t.reader(codec).stream(ctx, record.KeysOf(partition).Log, &from, "+",
 		func(_ string, revision uint64, isOne bool, values map[string]any) error {
-			if e, err := codec.OpenEntry(partition, rawEntry(revision, values)); err == nil && isOne {
+			if e, err := codec.OpenEntry(partition, redisfeed.EntryOf(revision, values)); err == nil && isOne {
 				end = record.Highest(end, e.Cursor)
 			}
 			return nil

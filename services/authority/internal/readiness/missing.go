@@ -26,6 +26,15 @@ type Fleet struct {
 	Validators []Validator
 }
 
+// covered returns the coverage by instance.
+func (f *Fleet) covered() map[string]ledger.Coverage {
+	byInstance := make(map[string]ledger.Coverage, len(f.Coverage))
+	for _, c := range f.Coverage {
+		byInstance[c.InstanceID] = c
+	}
+	return byInstance
+}
+
 // Validator is one validator of the fleet, or one that was a member.
 type Validator struct {
 	ID, InstanceID string
@@ -60,10 +69,7 @@ func Missing(fleet Fleet, from, now time.Time) (sentences []string) {
 	add := func(name, format string, args ...any) {
 		all = append(all, named{name, fmt.Sprintf("validator %s "+format, append([]any{name}, args...)...)})
 	}
-	covered := make(map[string]ledger.Coverage, len(fleet.Coverage))
-	for _, c := range fleet.Coverage {
-		covered[c.InstanceID] = c
-	}
+	covered := fleet.covered()
 	members := make(map[string]bool, len(fleet.Validators))
 	for _, v := range fleet.Validators {
 		if v.Gone {
@@ -174,10 +180,7 @@ func begin(since time.Time) string {
 // is read by the authority's clock or by the clock that the times of the counts come from. It returns false
 // when this cannot be known, because a clock is wrong or unknown. It is now without validators.
 func CompleteUntil(fleet Fleet, now time.Time) (until time.Time, known bool) {
-	covered := make(map[string]ledger.Coverage, len(fleet.Coverage))
-	for _, c := range fleet.Coverage {
-		covered[c.InstanceID] = c
-	}
+	covered := fleet.covered()
 	until = now
 	for _, v := range fleet.Validators {
 		c := covered[v.InstanceID]

@@ -46,12 +46,11 @@ follows it, with an arrow. A token is listed when all the given conditions hold.
 			if err != nil {
 				return err
 			}
-			unknown := lastUsesUnknown(ctx, authority, request.GetAppId(), tokens)
-			if unknown == nil && filter.unusedFor != 0 {
-				unknown = warnOfMissing(ctx, cmd, authority, request.GetAppId(), time.Duration(filter.unusedFor))
-			}
-			if unknown != nil && filter.unusedFor != 0 {
-				return &adviceError{unknown, "--unused-for needs the usage counts: without them every token looks unused."}
+			var unknown error
+			if filter.unusedFor == 0 {
+				unknown = lastUsesUnknown(ctx, authority, request.GetAppId(), tokens)
+			} else if err := warnOfMissing(ctx, cmd, authority, request.GetAppId(), time.Duration(filter.unusedFor)); err != nil {
+				return &adviceError{err, "--unused-for needs the usage counts: without them every token looks unused."}
 			}
 			tokens = filter.apply(tokens, time.Now())
 			if g.output == cmdline.JSON {
